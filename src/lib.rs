@@ -1,0 +1,16 @@
+//! strandline (the crate documentation comes with the public API)
+
+mod error;
+mod format;
+mod fs;
+mod seam;
+mod slice;
+mod sync;
+mod table;
+mod timestamp;
+mod version;
+
+pub use error::{Error, Result};
+pub use slice::Slice;
+pub use timestamp::Timestamp;
+pub use version::Version;

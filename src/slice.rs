@@ -1,0 +1,186 @@
+//! The bytes of a key or value as readers get them.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+
+use bytes::Bytes;
+
+/// Bytes up to this length are held in the slice itself: they pin nothing and cost no allocation.
+const INLINE: usize = 30;
+
+/// Immutable bytes that clone in O(1).
+///
+/// A short slice is held in place; a longer one shares the block (or batch) that it lies in and keeps that alive, without
+/// a copy. Turns into [`Bytes`] or `Vec<u8>`.
+#[derive(Clone)]
+pub struct Slice(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Inline { len: u8, bytes: [u8; INLINE] },
+    Shared(Bytes),
+}
+
+impl Slice {
+    /// The empty slice.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Repr::Inline { len: 0, bytes: [0; INLINE] })
+    }
+
+    /// Copies `bytes`.
+    #[must_use]
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        Self::inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Bytes::copy_from_slice(bytes))))
+    }
+
+    /// Shares `bytes`, or copies them where they are short enough to be held in place.
+    pub(crate) fn sharing(bytes: &Bytes) -> Self {
+        Self::inline(bytes).unwrap_or_else(|| Self(Repr::Shared(bytes.clone())))
+    }
+
+    /// The part of `block` that `part` (which must lie in it) covers.
+    pub(crate) fn part_of(block: &Bytes, part: &[u8]) -> Self {
+        Self::inline(part).unwrap_or_else(|| Self(Repr::Shared(block.slice_ref(part))))
+    }
+
+    fn inline(source: &[u8]) -> Option<Self> {
+        let mut bytes = [0; INLINE];
+        bytes.get_mut(..source.len())?.copy_from_slice(source);
+        Some(Self(Repr::Inline { len: u8::try_from(source.len()).ok()?, bytes }))
+    }
+}
+
+impl Deref for Slice {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Repr::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Borrow<[u8]> for Slice {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Default for Slice {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl From<&[u8]> for Slice {
+    fn from(bytes: &[u8]) -> Self {
+        Self::copy_of(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Slice {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::inline(&bytes).unwrap_or_else(|| Self(Repr::Shared(bytes.into())))
+    }
+}
+
+impl From<Slice> for Bytes {
+    fn from(slice: Slice) -> Self {
+        match slice.0 {
+            Repr::Inline { .. } => Bytes::copy_from_slice(&slice),
+            Repr::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Slice> for Vec<u8> {
+    fn from(slice: Slice) -> Self {
+        match slice.0 {
+            Repr::Inline { .. } => slice.to_vec(),
+            Repr::Shared(bytes) => bytes.into(),
+        }
+    }
+}
+
+impl PartialEq for Slice {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Slice {}
+
+impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Slice
+where
+    T: NotSlice,
+{
+    fn eq(&self, other: &T) -> bool {
+        **self == *other.as_ref()
+    }
+}
+
+/// The byte types a [`Slice`] compares with.
+pub trait NotSlice {}
+impl NotSlice for [u8] {}
+impl NotSlice for &[u8] {}
+impl NotSlice for Vec<u8> {}
+impl NotSlice for str {}
+impl NotSlice for &str {}
+impl NotSlice for String {}
+impl NotSlice for Bytes {}
+impl<const N: usize> NotSlice for [u8; N] {}
+impl<const N: usize> NotSlice for &[u8; N] {}
+
+impl PartialOrd for Slice {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Slice {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl Hash for Slice {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl fmt::Debug for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_bytes_are_held_in_place_and_long_ones_shared() {
+        let block = Bytes::from(vec![7u8; 100]);
+        let long = Slice::part_of(&block, &block[10..90]);
+        assert_eq!(long.as_ptr(), block[10..].as_ptr());
+        let short = Slice::part_of(&block, &block[10..20]);
+        assert_ne!(short.as_ptr(), block[10..].as_ptr());
+        assert_eq!(short, [7u8; 10]);
+        for len in [0, 1, INLINE, INLINE + 1, 100] {
+            assert_eq!(Slice::copy_of(&block[..len]), block[..len]);
+            assert_eq!(Vec::from(Slice::sharing(&block.slice(..len))), &block[..len]);
+            assert_eq!(Bytes::from(Slice::from(block[..len].to_vec())), &block[..len]);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! One sorted file.

@@ -1,0 +1,34 @@
+//! What every source of versions offers: a position on a key, and from there the versions of that key.
+
+use super::{Stamp, VersionRef};
+use crate::{Result, Timestamp};
+
+/// A cursor over one source (a memtable, a table, a level), by key: a key with many versions is one position.
+///
+/// A new cursor stands off the end. `next` and `prev` from off an end stay there. After an error the position is off the
+/// end. Keys are strictly ascending; a source may show a key of which no version is visible (`version_at` gives `None`).
+pub(crate) trait KeyCursor {
+    /// Moves to the first key.
+    fn seek_to_first(&mut self) -> Result<()>;
+    /// Moves to the last key.
+    fn seek_to_last(&mut self) -> Result<()>;
+    /// Moves to the first key at or after `key`.
+    fn seek(&mut self, key: &[u8]) -> Result<()>;
+    /// Moves to the last key at or before `key`.
+    fn seek_for_prev(&mut self, key: &[u8]) -> Result<()>;
+    /// Moves to the next key.
+    fn next(&mut self) -> Result<()>;
+    /// Moves to the previous key.
+    fn prev(&mut self) -> Result<()>;
+    /// The key at the position; `None` off either end.
+    fn key(&self) -> Option<&[u8]>;
+
+    /// The newest version of the current key at or below `timestamp`; it becomes the current version.
+    fn version_at(&mut self, timestamp: Timestamp) -> Result<Option<VersionRef<'_>>>;
+    /// The version next older than the current one; it becomes the current version. Amortised O(1).
+    fn older_version(&mut self) -> Result<Option<VersionRef<'_>>>;
+
+    /// The newest range tombstone of this source that covers `key`, at or below `timestamp`. `key` need not be the current
+    /// one; calls with neighbouring keys are cheap.
+    fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>>;
+}

@@ -1,0 +1,142 @@
+//! Range tombstones, cut into fragments that do not overlap, so that one search finds all that cover a key.
+
+use super::Stamp;
+use crate::{Slice, Timestamp};
+
+/// A range delete as it was written: the keys from `start` up to, and without, `end` (`None`: to the last key).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RangeTombstone {
+    pub(crate) start: Slice,
+    pub(crate) end: Option<Slice>,
+    pub(crate) stamp: Stamp,
+}
+
+/// A piece of the key space and all the range tombstones that cover it, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    pub(crate) start: Slice,
+    /// Exclusive; `None`: to the last key.
+    pub(crate) end: Option<Slice>,
+    /// Never empty; (timestamp, sequence) descending, one a timestamp.
+    pub(crate) stamps: Vec<Stamp>,
+}
+
+impl Fragment {
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        *self.start <= *key && self.end.as_deref().is_none_or(|end| key < end)
+    }
+
+    /// The newest stamp at or below `timestamp`.
+    pub(crate) fn at(&self, timestamp: Timestamp) -> Option<Stamp> {
+        let newer = self.stamps.partition_point(|stamp| stamp.timestamp > timestamp);
+        self.stamps.get(newer).copied()
+    }
+}
+
+/// The fragments of one source in key order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RangeTombstones {
+    fragments: Vec<Fragment>,
+}
+
+impl RangeTombstones {
+    /// `fragments` must be in key order and must not overlap.
+    pub(crate) fn new(fragments: Vec<Fragment>) -> Self {
+        Self { fragments }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fragments.is_empty()
+    }
+
+    pub(crate) fn fragments(&self) -> &[Fragment] {
+        &self.fragments
+    }
+
+    /// The fragment that covers `key`.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<&Fragment> {
+        let after = self.fragments.partition_point(|fragment| *fragment.start <= *key);
+        self.fragments.get(after.checked_sub(1)?).filter(|fragment| fragment.contains(key))
+    }
+
+    /// The newest tombstone over `key` at or below `timestamp`.
+    pub(crate) fn covering(&self, key: &[u8], timestamp: Timestamp) -> Option<Stamp> {
+        self.find(key)?.at(timestamp)
+    }
+}
+
+/// Cuts tombstones at each other's edges. Empty and inverted ranges vanish; of equal timestamps the higher sequence stays.
+pub(crate) fn fragment(tombstones: &[RangeTombstone]) -> RangeTombstones {
+    let live = || tombstones.iter().filter(|t| t.end.as_ref().is_none_or(|end| t.start < *end));
+    let mut edges: Vec<&Slice> = live().flat_map(|t| std::iter::once(&t.start).chain(&t.end)).collect();
+    edges.sort_unstable();
+    edges.dedup();
+    let mut fragments: Vec<Fragment> = edges
+        .iter()
+        .enumerate()
+        .map(|(i, start)| Fragment {
+            start: (*start).clone(),
+            end: edges.get(i + 1).map(|end| (*end).clone()),
+            stamps: Vec::new(),
+        })
+        .collect();
+    for tombstone in live() {
+        let first = edges.partition_point(|edge| **edge < tombstone.start);
+        for piece in fragments.iter_mut().skip(first) {
+            if tombstone.end.as_ref().is_some_and(|end| piece.start >= *end) {
+                break;
+            }
+            piece.stamps.push(tombstone.stamp);
+        }
+    }
+    fragments.retain_mut(|piece| {
+        piece.stamps.sort_unstable_by(|a, b| (b.timestamp, b.sequence).cmp(&(a.timestamp, a.sequence)));
+        piece.stamps.dedup_by_key(|stamp| stamp.timestamp);
+        !piece.stamps.is_empty()
+    });
+    RangeTombstones::new(fragments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tombstone(start: &str, end: Option<&str>, timestamp: Timestamp) -> RangeTombstone {
+        let bytes = |s: &str| Slice::copy_of(s.as_bytes());
+        RangeTombstone {
+            start: bytes(start),
+            end: end.map(bytes),
+            stamp: Stamp { timestamp, sequence: timestamp, late: false },
+        }
+    }
+
+    #[test]
+    fn overlapping_ranges_are_cut_at_each_others_edges() {
+        let cut = fragment(&[
+            tombstone("b", Some("f"), 5),
+            tombstone("d", None, 7),
+            tombstone("x", Some("x"), 8),
+            tombstone("z", Some("y"), 9),
+            tombstone("a", Some("c"), 3),
+        ]);
+        let seen: Vec<(&[u8], Option<&[u8]>, Vec<Timestamp>)> = cut
+            .fragments()
+            .iter()
+            .map(|f| (&*f.start, f.end.as_deref(), f.stamps.iter().map(|s| s.timestamp).collect()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (&b"a"[..], Some(&b"b"[..]), vec![3]),
+                (b"b", Some(b"c"), vec![5, 3]),
+                (b"c", Some(b"d"), vec![5]),
+                (b"d", Some(b"f"), vec![7, 5]),
+                (b"f", None, vec![7]),
+            ]
+        );
+        assert_eq!(cut.covering(b"b", 4).map(|s| s.timestamp), Some(3));
+        assert_eq!(cut.covering(b"b", 2), None);
+        assert_eq!(cut.covering(b"zzz", u64::MAX).map(|s| s.timestamp), Some(7));
+        assert_eq!(cut.covering(b"", u64::MAX), None);
+    }
+}
