@@ -4,11 +4,13 @@
 //! count, fail or lose exactly the calls it is about. [`StdFs`] is the operating system; [`MemFs`] keeps files in memory and
 //! knows what was synced; [`FaultFs`] wraps either and fails or records calls.
 
-// mod fault;
+#[cfg(test)]
+mod contract;
+mod fault;
 mod mem;
 mod std_fs;
 
-// pub use fault::{Call, Fault, FaultFs, FaultKind, Operation};
+pub use fault::{Call, Fault, FaultFs, FaultKind, Operation};
 pub use mem::{MemFs, PowerCut};
 pub use std_fs::StdFs;
 
