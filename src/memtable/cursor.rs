@@ -16,7 +16,7 @@ use super::order::Place;
 use super::{EntryRef, Memtable, ReadEntry};
 use crate::sync::Arc;
 use crate::version::{Fragment, KeyCursor, Sequence, Stamp, ValueRef, VersionRef};
-use crate::{Result, Timestamp};
+use crate::{Result, Slice, Timestamp};
 
 const LONGEST_RUN: usize = 32;
 const MOST_VERSIONS_AHEAD: usize = 64;
@@ -63,7 +63,7 @@ enum Current {
 
 /// A key of the run.
 struct Shown {
-    key: Bytes,
+    key: Slice,
     /// The newest visible version; `None` where the search for it was given up.
     newest: Option<Held>,
     /// Whether there is none but the newest.

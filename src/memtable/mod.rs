@@ -75,7 +75,7 @@ impl Memtable {
     /// Adds a version of `key`; a `value` of `None` is a tombstone. `key` and `value` are shared, not copied.
     pub(crate) fn insert(&self, key: Bytes, stamp: Stamp, value: Option<Bytes>, expires_at: Option<Timestamp>) {
         self.count(stamp, ENTRY_BYTES + key.len() + value.as_ref().map_or(0, Bytes::len));
-        let place = EntryKey { key, timestamp: stamp.timestamp, sequence: stamp.sequence };
+        let place = EntryKey { key: Slice::sharing(&key), timestamp: stamp.timestamp, sequence: stamp.sequence };
         let guard = epoch::pin();
         self.points.insert(place, Entry { late: stamp.late, value, expires_at }, &guard).release(&guard);
     }
@@ -92,7 +92,7 @@ impl Memtable {
     pub(crate) fn get(&self, key: &[u8], timestamp: Timestamp, visible: Sequence) -> Option<StoredVersion> {
         let guard = epoch::pin();
         let mut entry = self.first_from(Bound::Included(&Place::newest_at(key, timestamp)), &guard)?;
-        while entry.key().key == key {
+        while *entry.key().key == *key {
             if entry.key().sequence <= visible {
                 return Some(entry.to_version());
             }
@@ -120,14 +120,14 @@ impl Memtable {
     pub(crate) fn may_hold(&self, key: &[u8], at_or_below: Timestamp) -> bool {
         let guard = epoch::pin();
         self.first_from(Bound::Included(&Place::newest_at(key, at_or_below)), &guard)
-            .is_some_and(|entry| entry.key().key == key)
+            .is_some_and(|entry| *entry.key().key == *key)
     }
 
     /// Whether there is a version of any key from `start` up to, and without, `end`, visible or not (R3).
     pub(crate) fn any_key_in(&self, start: &[u8], end: Option<&[u8]>) -> bool {
         let guard = epoch::pin();
         self.first_from(Bound::Included(&Place::before(start)), &guard)
-            .is_some_and(|entry| end.is_none_or(|end| entry.key().key < end))
+            .is_some_and(|entry| end.is_none_or(|end| *entry.key().key < *end))
     }
 
     /// How much memory it takes, about; of shared batches as if each entry had its part alone.

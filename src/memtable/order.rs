@@ -3,15 +3,14 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 
-use bytes::Bytes;
-
-use crate::Timestamp;
 use crate::version::Sequence;
+use crate::{Slice, Timestamp};
 
 /// What an entry is sorted by.
 #[derive(Debug)]
 pub(super) struct EntryKey {
-    pub(super) key: Bytes,
+    /// A short key lies in the node itself: most comparisons then follow no pointer.
+    pub(super) key: Slice,
     pub(super) timestamp: Timestamp,
     pub(super) sequence: Sequence,
 }

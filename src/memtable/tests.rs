@@ -132,7 +132,6 @@ fn cursors_agree_with_a_model_in_both_directions() {
         assert_eq!(cursor.key(), None);
         cursor.next().unwrap();
         assert_eq!(cursor.key(), None);
-        // Where the model stands: before the key of this number; and whether on it.
         let mut forward = true;
         for _ in 0..400 {
             let from = cursor.key().map(<[u8]>::to_vec);
@@ -340,7 +339,7 @@ fn a_cursor_keeps_to_its_view_of_range_tombstones_while_others_come() {
 #[test]
 fn totals_count_points_and_range_tombstones() {
     let memtable = Memtable::new();
-    assert!(memtable.is_empty() && memtable.len() == 0 && memtable.bytes() == 0 && !memtable.late());
+    assert_eq!((memtable.is_empty(), memtable.len(), memtable.bytes(), memtable.late()), (true, 0, 0, false));
     assert_eq!((memtable.min_timestamp(), memtable.max_timestamp()), (Timestamp::MAX, 0));
     let range = |start: &str, at, late| RangeTombstone {
         start: start.as_bytes().into(),
@@ -351,7 +350,7 @@ fn totals_count_points_and_range_tombstones() {
     assert!(memtable.is_empty() && memtable.bytes() == 0 && !memtable.late(), "an inverted range is none");
 
     memtable.insert_range(&range("c", 7, false));
-    assert!(!memtable.is_empty() && memtable.len() == 0);
+    assert_eq!((memtable.is_empty(), memtable.len()), (false, 0));
     assert_eq!((memtable.min_timestamp(), memtable.max_timestamp()), (7, 7));
     let before = memtable.bytes();
     put(&memtable, "key", stamp(3, 8), Some(b"value"));
