@@ -81,8 +81,8 @@ impl Memtable {
     }
 
     /// Adds a range tombstone.
-    pub(crate) fn insert_range(&self, tombstone: &RangeTombstone) {
-        let bytes = self.ranges.insert(tombstone);
+    pub(crate) fn insert_range(&self, tombstone: RangeTombstone) {
+        let bytes = self.ranges.insert(&tombstone);
         if bytes > 0 {
             self.count(tombstone.stamp, bytes);
         }

@@ -64,7 +64,7 @@ fn some_memtable(rng: &mut StdRng, points: u64, ranges: u64) -> (Arc<Memtable>, 
     for sequence in 1..=points + ranges {
         if rng.random_range(0..points + ranges) < ranges {
             let range = some_range(rng, sequence);
-            memtable.insert_range(&range);
+            memtable.insert_range(range.clone());
             model.ranges.push(range);
         } else {
             let (key, version) = (some_key(rng), some_version(rng, sequence));
@@ -323,11 +323,11 @@ fn a_cursor_keeps_to_its_view_of_range_tombstones_while_others_come() {
     };
     let mut early = memtable.cursor(0);
     assert_eq!(early.covering(b"c", 9).unwrap(), None);
-    memtable.insert_range(&range("b", "y", 1));
+    memtable.insert_range(range("b", "y", 1));
     let mut cursor = memtable.cursor(1);
     assert_eq!(cursor.covering(b"c", 9).unwrap(), Some(stamp(1, 1)));
-    memtable.insert_range(&range("a", "d", 2));
-    memtable.insert_range(&range("c", "z", 3));
+    memtable.insert_range(range("a", "d", 2));
+    memtable.insert_range(range("c", "z", 3));
     for (key, expected) in [("a", None), ("b", Some(1)), ("c", Some(1)), ("d", Some(1)), ("y", None), ("z", None)] {
         assert_eq!(cursor.covering(key.as_bytes(), 9).unwrap(), expected.map(|at| stamp(at, at)), "{key}");
         assert_eq!(early.covering(key.as_bytes(), 9).unwrap(), None);
@@ -346,22 +346,22 @@ fn totals_count_points_and_range_tombstones() {
         end: Some(Slice::copy_of(b"m")),
         stamp: Stamp { timestamp: at, sequence: at, late },
     };
-    memtable.insert_range(&range("z", 1, true));
+    memtable.insert_range(range("z", 1, true));
     assert!(memtable.is_empty() && memtable.bytes() == 0 && !memtable.late(), "an inverted range is none");
 
-    memtable.insert_range(&range("c", 7, false));
+    memtable.insert_range(range("c", 7, false));
     assert_eq!((memtable.is_empty(), memtable.len()), (false, 0));
     assert_eq!((memtable.min_timestamp(), memtable.max_timestamp()), (7, 7));
     let before = memtable.bytes();
     put(&memtable, "key", stamp(3, 8), Some(b"value"));
     assert!((before + 8..before + 8 + 200).contains(&memtable.bytes()));
     assert_eq!((memtable.min_timestamp(), memtable.max_timestamp(), memtable.late()), (3, 7, false));
-    memtable.insert_range(&range("d", 9, true));
+    memtable.insert_range(range("d", 9, true));
     assert_eq!((memtable.min_timestamp(), memtable.max_timestamp(), memtable.late()), (3, 9, true));
     // Range deletes within each other cost for every piece that they cover.
     let (before, depth) = (memtable.bytes(), 200u64);
     for i in 0..depth {
-        memtable.insert_range(&range(&format!("e{i:03}"), 10 + i, false));
+        memtable.insert_range(range(&format!("e{i:03}"), 10 + i, false));
     }
     assert!(memtable.bytes() - before > 200 * 200 / 2 * size_of::<Stamp>());
 }
@@ -407,7 +407,7 @@ fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
                     if i % 500 == 0 {
                         let end = Some(Slice::copy_of(&name(3 * KEYS)));
                         let stamp = stamp(2000, sequence);
-                        memtable.insert_range(&RangeTombstone { start: Slice::sharing(&key), end, stamp });
+                        memtable.insert_range(RangeTombstone { start: Slice::sharing(&key), end, stamp });
                     }
                 }
             });
