@@ -1,1 +1,4 @@
 //! One sorted file.
+
+mod cache;
+mod filter;
