@@ -1,1 +1,5 @@
 //! One sorted file.
+
+mod meta;
+
+pub(crate) use meta::{Freeable, TableMeta, UpperBound};
