@@ -1,7 +1,7 @@
 //! One sorted file.
 
-pub(crate) mod cache;
-pub(crate) mod filter;
+mod cache;
+mod filter;
 mod meta;
 
 pub(crate) use meta::{Freeable, TableMeta, UpperBound};

@@ -1,0 +1,8 @@
+//! What users hold.
+
+mod batch;
+mod clock;
+mod range;
+
+pub use batch::WriteBatch;
+pub use range::KeyRange;
