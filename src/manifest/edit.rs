@@ -33,6 +33,7 @@ use super::state::KeyspaceId;
 use crate::Timestamp;
 use crate::format::{DecodeError, Decoder, Encode, FileNumber, MAY_SKIP};
 use crate::options::KeyspaceSettings;
+use crate::sync::Arc;
 use crate::table::TableMeta;
 
 const CREATE_KEYSPACE: u8 = 1;
@@ -55,26 +56,62 @@ const NEWEST: u8 = LOG_CUT;
 /// One thing that changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
-    CreateKeyspace { id: KeyspaceId, name: String, options: Box<KeyspaceSettings>, created_at: Timestamp },
-    DropKeyspace { id: KeyspaceId },
+    CreateKeyspace {
+        id: KeyspaceId,
+        name: String,
+        options: Box<KeyspaceSettings>,
+        created_at: Timestamp,
+    },
+    DropKeyspace {
+        id: KeyspaceId,
+    },
     /// In level 0 the table is newer than all that are there.
-    AddTable { keyspace: KeyspaceId, level: usize, table: Box<TableMeta> },
-    RemoveTable { keyspace: KeyspaceId, level: usize, number: FileNumber },
+    AddTable {
+        keyspace: KeyspaceId,
+        level: usize,
+        table: Arc<TableMeta>,
+    },
+    RemoveTable {
+        keyspace: KeyspaceId,
+        level: usize,
+        number: FileNumber,
+    },
     /// Something may have been dropped by this floor (R1).
-    KeyspaceFloor { id: KeyspaceId, floor: Timestamp },
+    KeyspaceFloor {
+        id: KeyspaceId,
+        floor: Timestamp,
+    },
     /// The keyspace's tables cover the log below this position (L5).
-    KeyspaceLog { id: KeyspaceId, position: u64 },
+    KeyspaceLog {
+        id: KeyspaceId,
+        position: u64,
+    },
     /// Ids below were given out. Only snapshots need it: making a keyspace says so too.
-    NextKeyspace { id: KeyspaceId },
+    NextKeyspace {
+        id: KeyspaceId,
+    },
     /// File numbers below may have been used (S29).
-    FileNumberBound { bound: FileNumber },
-    LastTimestamp { timestamp: Timestamp },
-    Closed { timestamp: Timestamp },
-    ManualFloor { floor: Timestamp },
+    FileNumberBound {
+        bound: FileNumber,
+    },
+    LastTimestamp {
+        timestamp: Timestamp,
+    },
+    Closed {
+        timestamp: Timestamp,
+    },
+    ManualFloor {
+        floor: Timestamp,
+    },
     /// The log is needed from this segment and position on.
-    LogStart { ordinal: u64, position: u64 },
+    LogStart {
+        ordinal: u64,
+        position: u64,
+    },
     /// The log is known to be synced up to this position (L1).
-    LogProved { position: u64 },
+    LogProved {
+        position: u64,
+    },
     LogCut(Cut),
 }
 
@@ -104,7 +141,10 @@ impl From<Vec<Change>> for Edit {
 pub(crate) enum NotUnderstood {
     Damaged(DecodeError),
     /// A kind of change, or a field of options, that a newer build wrote.
-    Unknown { kind: u8, newest: u8 },
+    Unknown {
+        kind: u8,
+        newest: u8,
+    },
 }
 
 impl From<DecodeError> for NotUnderstood {
@@ -142,7 +182,9 @@ impl Edit {
             let mut payload = Decoder::new(payload);
             match Change::decode(kind, &mut payload).map_err(|error| error.behind(base))? {
                 Some(_) if !payload.is_empty() => {
-                    return Err(NotUnderstood::from(payload.error("change is longer than its kind allows")).behind(base));
+                    return Err(
+                        NotUnderstood::from(payload.error("change is longer than its kind allows")).behind(base)
+                    );
                 }
                 Some(change) => changes.push(change),
                 None => {}
@@ -233,7 +275,7 @@ impl Change {
             DROP_KEYSPACE => Self::DropKeyspace { id: keyspace_id(from)? },
             ADD_TABLE => {
                 let (keyspace, level) = (keyspace_id(from)?, from.varint_usize()?);
-                Self::AddTable { keyspace, level, table: Box::new(TableMeta::decode(from)?) }
+                Self::AddTable { keyspace, level, table: Arc::new(TableMeta::decode(from)?) }
             }
             REMOVE_TABLE => {
                 let (keyspace, level) = (keyspace_id(from)?, from.varint_usize()?);
@@ -248,9 +290,7 @@ impl Change {
             MANUAL_FLOOR => Self::ManualFloor { floor: from.varint()? },
             LOG_START => Self::LogStart { ordinal: from.varint()?, position: from.varint()? },
             LOG_PROVED => Self::LogProved { position: from.varint()? },
-            LOG_CUT => {
-                Self::LogCut(Cut { ordinal: from.varint()?, end: from.varint()?, next_ordinal: from.varint()? })
-            }
+            LOG_CUT => Self::LogCut(Cut { ordinal: from.varint()?, end: from.varint()?, next_ordinal: from.varint()? }),
             _ if kind & MAY_SKIP != 0 => return Ok(None),
             _ => return Err(NotUnderstood::Unknown { kind, newest: NEWEST }),
         }))

@@ -7,6 +7,7 @@ use super::tree::Tree;
 use crate::Timestamp;
 use crate::format::FileNumber;
 use crate::options::{KeyspaceSettings, Retention};
+use crate::sync::Arc;
 use crate::table::TableMeta;
 
 /// Names a keyspace in log and manifest; never given twice, so what was logged for a dropped keyspace never reaches one of
@@ -44,7 +45,7 @@ pub(crate) struct KeyspaceState {
     pub(crate) floor: Timestamp,
     /// Replay applies nothing of this keyspace below this log position (L5).
     pub(crate) log_position: u64,
-    pub(crate) tables: Tree<TableMeta>,
+    pub(crate) tables: Tree<Arc<TableMeta>>,
 }
 
 /// What the manifest says of the log.
@@ -149,16 +150,14 @@ impl ManifestState {
                 if !self.numbers.insert(number) {
                     return Err(EditError::DuplicateTable { number });
                 }
-                self.keyspace_mut(*keyspace)?.tables.add(*level, (**table).clone())
+                self.keyspace_mut(*keyspace)?.tables.add(*level, Arc::clone(table))
             }
             Change::RemoveTable { keyspace, level, number } => {
                 self.keyspace_mut(*keyspace)?.tables.remove(*level, *number)?;
                 self.numbers.remove(number);
                 Ok(())
             }
-            Change::KeyspaceFloor { id, floor } => {
-                rise("keyspace floor", &mut self.keyspace_mut(*id)?.floor, *floor)
-            }
+            Change::KeyspaceFloor { id, floor } => rise("keyspace floor", &mut self.keyspace_mut(*id)?.floor, *floor),
             Change::KeyspaceLog { id, position } => {
                 rise("keyspace log position", &mut self.keyspace_mut(*id)?.log_position, *position)
             }
@@ -207,11 +206,12 @@ impl ManifestState {
             Change::Closed { timestamp: self.closed },
             Change::ManualFloor { floor: self.manual_floor },
             Change::LogStart { ordinal: self.log.start_ordinal, position: self.log.start_position },
-            Change::LogProved { position: self.log.proved },
         ];
         let cuts = self.log.cuts.iter().copied().map(Change::LogCut);
         let keyspaces = self.keyspaces.iter().flat_map(|(id, keyspace)| keyspace.snapshot(*id));
-        let tail = [Change::NextKeyspace { id: self.next_keyspace_id }];
+        // Proved behind the cuts: what was proved since lies above them.
+        let tail =
+            [Change::LogProved { position: self.log.proved }, Change::NextKeyspace { id: self.next_keyspace_id }];
         head.into_iter().chain(cuts).chain(keyspaces).chain(tail)
     }
 }
@@ -230,7 +230,7 @@ impl KeyspaceState {
             Change::KeyspaceLog { id, position: self.log_position },
         ];
         let tables = self.tables.levels().enumerate().flat_map(move |(level, tables)| {
-            let add = move |table: &TableMeta| Change::AddTable { keyspace: id, level, table: Box::new(table.clone()) };
+            let add = move |table: &Arc<TableMeta>| Change::AddTable { keyspace: id, level, table: Arc::clone(table) };
             // Level 0 oldest first, since each one goes in front of those before. The runs in key order: each goes to the end.
             let (newest_first, by_key) = if level == 0 { (tables, &[][..]) } else { (&[][..], tables) };
             newest_first.iter().rev().chain(by_key).map(add)

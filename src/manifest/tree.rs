@@ -6,13 +6,13 @@
 //! ```
 //!
 //! The same type holds open tables for reading (`Tree<Arc<Table>>`) and what the manifest knows of them
-//! (`Tree<TableMeta>`), so that both follow one rule.
+//! (`Tree<Arc<TableMeta>>`), so that both follow one rule.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use super::EditError;
 use crate::format::FileNumber;
+use crate::sync::Arc;
 use crate::table::TableMeta;
 
 /// How many levels a tree has, level 0 included.
@@ -90,8 +90,8 @@ impl<T: HasMeta> Tree<T> {
         // In a run all that overlap lie together; finding where they begin spares a walk over those before.
         let first = if level == 0 { 0 } else { files.partition_point(|file| !file.meta().upper.admits(start)) };
         let files = files.get(first..).unwrap_or_default();
-        let starts_within = move |file: &&T| level == 0 || starts_below(file, end);
-        files.iter().take_while(starts_within).filter(move |file| file.meta().overlaps_keys(start, end))
+        let overlaps = move |file: &&T| file.meta().overlaps_keys(start, end);
+        files.iter().take_while(move |file| level == 0 || overlaps(file)).filter(overlaps)
     }
 
     /// Takes a file out.
@@ -114,8 +114,7 @@ impl<T: HasMeta> Tree<T> {
         let before = at.checked_sub(1).and_then(|before| files.get(before)).map(T::meta);
         let after = files.get(at).map(T::meta);
         let reaches = |lower: &TableMeta, upper: &TableMeta| lower.upper.admits(&upper.smallest);
-        let overlapping =
-            before.filter(|before| reaches(before, meta)).or(after.filter(|after| reaches(meta, after)));
+        let overlapping = before.filter(|before| reaches(before, meta)).or(after.filter(|after| reaches(meta, after)));
         if let Some(other) = overlapping {
             return Err(EditError::Overlap { level, number: meta.number, other: other.number });
         }
@@ -139,13 +138,5 @@ impl<T: HasMeta + Clone> Tree<T> {
             next.add(*level, file.clone())?;
         }
         Ok(next)
-    }
-}
-
-fn starts_below<T: HasMeta>(file: &T, end: Bound<&[u8]>) -> bool {
-    match end {
-        Bound::Included(end) => *file.meta().smallest <= *end,
-        Bound::Excluded(end) => *file.meta().smallest < *end,
-        Bound::Unbounded => true,
     }
 }
