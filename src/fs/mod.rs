@@ -5,12 +5,12 @@
 //! knows what was synced; [`FaultFs`] wraps either and fails or records calls.
 
 // mod fault;
-// mod mem;
-// mod std_fs;
+mod mem;
+mod std_fs;
 
 // pub use fault::{Call, Fault, FaultFs, FaultKind, Operation};
-// pub use mem::{MemFs, PowerCut};
-// pub use std_fs::StdFs;
+pub use mem::{MemFs, PowerCut};
+pub use std_fs::StdFs;
 
 use std::io;
 use std::path::Path;
@@ -106,3 +106,18 @@ pub trait LogFile: Send + Sync {
 
 /// A lock that is held while this lives.
 pub trait FileLock: Send + Sync {}
+
+/// What every call on a file gets that was appended to or synced in vain before: what the disk holds is unknown from then on,
+/// and a second sync that succeeds would prove nothing (L2).
+fn failed_before() -> io::Error {
+    io::Error::other("an earlier write or sync of this file failed")
+}
+
+/// The two names of a rename must lie in one directory: a move between two could be half durable.
+fn check_rename(from: &Path, to: &Path) -> io::Result<()> {
+    if from.parent() == to.parent() {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "a rename stays in one directory"))
+    }
+}
