@@ -1,0 +1,307 @@
+//! The state behind every handle of an open database, and the few moves that the rest of `db` is made of.
+//!
+//! Locks, in the order in which they may be taken: `commit` (reserving), `manifest` (edits, one at a time), `snapshots`, the world
+//! (inside [`Current::change`]), and last the leaves (the log's own, the in-flight queue, the background's). Nothing waits for a commit
+//! to be published, or for a file, while holding `commit`, but for the append to the log itself.
+
+use std::path::PathBuf;
+
+use arc_swap::ArcSwapOption;
+
+use super::background::Background;
+use super::keyspace::KeyspaceCore;
+use super::metrics::Counters;
+use super::pipeline::InFlight;
+use super::snapshot::SnapshotRegistry;
+use super::world::{Current, World};
+use crate::error::Result;
+use crate::format::{FileKind, FileNumber};
+use crate::fs::{FileLock, Fs, Purpose};
+use crate::log::Log;
+use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
+use crate::options::{Clock, Options};
+use crate::seam::Time;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::table::TableStore;
+use crate::version::Sequence;
+use crate::{Error, Timestamp};
+
+/// How many file numbers a manifest edit sets aside at once. Numbers below the bound that are lost with a crash are never used (S29).
+const NUMBERS_SET_ASIDE: u64 = 1 << 16;
+
+/// What the commit lock guards: the order of commits.
+#[derive(Debug)]
+pub(crate) struct CommitState {
+    pub(crate) next_sequence: Sequence,
+    /// The highest timestamp reserved.
+    pub(crate) last_timestamp: Timestamp,
+    /// The highest `close_until`.
+    pub(crate) closed: Timestamp,
+}
+
+impl CommitState {
+    /// The last sequence that was reserved.
+    pub(crate) fn reserved(&self) -> Sequence {
+        self.next_sequence - 1
+    }
+}
+
+/// The manifest and the state that it describes.
+#[derive(Debug)]
+pub(crate) struct ManifestCell {
+    pub(crate) state: ManifestState,
+    /// `None` where nothing may be written.
+    pub(crate) file: Option<Manifest>,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    /// Tells handles of one open database from those of another.
+    pub(crate) identity: u64,
+    pub(crate) dir: PathBuf,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) time: Arc<dyn Time>,
+    pub(crate) options: Options,
+    pub(crate) store: Arc<TableStore>,
+    pub(crate) current: Current,
+    pub(crate) commit: Mutex<CommitState>,
+    pub(crate) in_flight: InFlight,
+    /// `None`: opened for reading only, or not able to write (see [`Engine::failure`]).
+    log: ArcSwapOption<Log>,
+    pub(crate) manifest: Mutex<ManifestCell>,
+    pub(crate) snapshots: Mutex<SnapshotRegistry>,
+    pub(crate) background: Background,
+    pub(crate) counters: Counters,
+    /// The floor that all `Manual` keyspaces share.
+    pub(crate) manual_floor: AtomicU64,
+    /// The highest `close_until`, for readers; the commit lock's own is the one that decides.
+    pub(crate) closed_timestamp: AtomicU64,
+    /// The highest "now" that a read has judged an expiry by; it never goes back.
+    latest_now: AtomicU64,
+    next_file: AtomicU64,
+    file_bound: AtomicU64,
+    failed: AtomicBool,
+    failure: Mutex<Option<Arc<Error>>>,
+    ended: AtomicBool,
+    pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
+}
+
+impl std::fmt::Debug for dyn Fs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fs")
+    }
+}
+
+impl std::fmt::Debug for dyn Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Time")
+    }
+}
+
+impl std::fmt::Debug for dyn FileLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FileLock")
+    }
+}
+
+/// What [`Engine::new`] starts from.
+pub(crate) struct Parts {
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) store: Arc<TableStore>,
+    pub(crate) current: Current,
+    pub(crate) commit: CommitState,
+    pub(crate) manifest: ManifestCell,
+    pub(crate) next_file: FileNumber,
+    pub(crate) lock: Option<Box<dyn FileLock>>,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        static IDENTITIES: AtomicU64 = AtomicU64::new(1);
+        let manual_floor = parts.manifest.state.manual_floor;
+        let file_bound = parts.manifest.state.file_number_bound;
+        Self {
+            identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
+            dir: parts.dir,
+            fs: Arc::clone(&parts.options.fs),
+            time: Arc::clone(&parts.options.time),
+            background: Background::new(&parts.options),
+            options: parts.options,
+            store: parts.store,
+            current: parts.current,
+            closed_timestamp: AtomicU64::new(parts.commit.closed),
+            commit: Mutex::new(parts.commit),
+            in_flight: InFlight::default(),
+            log: ArcSwapOption::empty(),
+            snapshots: Mutex::default(),
+            counters: Counters::default(),
+            manual_floor: AtomicU64::new(manual_floor),
+            latest_now: AtomicU64::new(0),
+            next_file: AtomicU64::new(parts.next_file.0),
+            file_bound: AtomicU64::new(file_bound),
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            ended: AtomicBool::new(false),
+            lock: Mutex::new(parts.lock),
+            manifest: Mutex::new(parts.manifest),
+        }
+    }
+
+    // ---- state of the whole ----
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.ended.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Whether anything may be written.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.check_sound()
+    }
+
+    /// Whether no background failure stands.
+    pub(crate) fn check_sound(&self) -> Result<()> {
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.failure().map_or(Ok(()), |failure| Err(Error::Background(failure)))
+    }
+
+    pub(crate) fn failure(&self) -> Option<Arc<Error>> {
+        self.failure.lock().clone()
+    }
+
+    /// From here on the database serves reads and refuses writes (L2). The first failure stays.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        let error = match error {
+            Error::Background(first) => first,
+            error => Arc::new(error),
+        };
+        let first = Arc::clone(self.failure.lock().get_or_insert_with(|| {
+            tracing::error!(%error, "the database turns read-only");
+            error
+        }));
+        self.failed.store(true, Ordering::Release);
+        self.background.wake_all();
+        Error::Background(first)
+    }
+
+    /// `resume` has put everything right.
+    pub(crate) fn clear_failure(&self) {
+        *self.failure.lock() = None;
+        self.failed.store(false, Ordering::Release);
+    }
+
+    /// Ends every handle; `false` if that was done before.
+    pub(crate) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    // ---- time ----
+
+    /// The time by which latest reads judge an expiry, for a horizon's last timestamp.
+    pub(crate) fn now(&self, last_timestamp: Timestamp) -> Timestamp {
+        match self.options.clock {
+            Clock::Counter => last_timestamp,
+            Clock::Hybrid => {
+                let now = super::clock::hybrid_now(self.time.unix_millis()).max(last_timestamp);
+                self.latest_now.fetch_max(now, Ordering::Relaxed).max(now)
+            }
+        }
+    }
+
+    // ---- files and the manifest ----
+
+    /// A file number that was never used and never will be again.
+    pub(crate) fn allocate_file(&self) -> Result<FileNumber> {
+        let number = self.next_file.fetch_add(1, Ordering::Relaxed);
+        if number >= self.file_bound.load(Ordering::Acquire) {
+            return Err(Error::Busy { reason: "file numbers are used up faster than the manifest sets them aside".into() });
+        }
+        Ok(FileNumber(number))
+    }
+
+    /// The bound that a new manifest should set aside.
+    pub(crate) fn number_bound_above(number: FileNumber) -> u64 {
+        number.0.saturating_add(NUMBERS_SET_ASIDE)
+    }
+
+    pub(crate) fn set_file_bound(&self, bound: u64) {
+        self.file_bound.store(bound, Ordering::Release);
+    }
+
+    /// Makes one edit durable, then lets `install` change the world accordingly, all in the order of edits. If it
+    /// cannot be made durable the database fails: whether the edit is on disk is not known then, so nothing that it names
+    /// may be removed (L3). What `install` holds is let go after the world has changed.
+    pub(crate) fn edit<Held>(
+        &self,
+        build: impl FnOnce(&ManifestState) -> Result<Edit>,
+        install: impl FnOnce(&World) -> Result<(World, Held)>,
+    ) -> Result<()> {
+        let mut cell = self.manifest.lock();
+        let mut edit = build(&cell.state)?;
+        let used = self.next_file.load(Ordering::Relaxed);
+        let mut bound = self.file_bound.load(Ordering::Acquire);
+        if bound.saturating_sub(used) < NUMBERS_SET_ASIDE / 2 {
+            bound = Self::number_bound_above(FileNumber(used));
+            edit.push(Change::FileNumberBound(bound));
+        }
+        let mut next = cell.state.clone();
+        next.apply(&edit).map_err(|reason| self.fail(Error::invalid(format!("an edit makes no sense: {reason}"))))?;
+        self.write_edit(&mut cell, &edit, &next).map_err(|error| self.fail(error))?;
+        cell.state = next;
+        self.file_bound.fetch_max(bound, Ordering::AcqRel);
+        self.current.change(install).map(drop)
+    }
+
+    fn write_edit(&self, cell: &mut ManifestCell, edit: &Edit, next: &ManifestState) -> Result<()> {
+        let Some(file) = cell.file.as_mut() else {
+            return Err(Error::ReadOnly);
+        };
+        file.append(edit)?;
+        if file.should_rotate() {
+            let number = self.allocate_file()?;
+            let old = std::mem::replace(file, Manifest::create(&self.fs, &self.dir, number, next)?);
+            let path = FileKind::Manifest.path(&self.dir, old.number());
+            if let Err(error) = self.fs.remove(Purpose::Manifest, &path) {
+                tracing::warn!(path = %path.display(), %error, "an old manifest could not be removed");
+            }
+        }
+        let (number, len) = (file.number(), file.len());
+        // The log proves the manifest's length, so that a manifest cut short later is noticed (S28).
+        match self.log.load().as_ref() {
+            Some(log) => log.mark_manifest(number, len),
+            None => Ok(()),
+        }
+    }
+
+    // ---- the log ----
+
+    /// The log that commits go to.
+    pub(crate) fn log(&self) -> Result<Arc<Log>> {
+        match self.log.load_full() {
+            Some(log) => Ok(log),
+            None => self.check_writable().and(Err(Error::ReadOnly)),
+        }
+    }
+
+    pub(crate) fn set_log(&self, log: Option<Arc<Log>>) {
+        self.log.store(log);
+    }
+
+    // ---- keyspaces ----
+
+    /// The keyspaces that flushes and merges of this moment see.
+    pub(crate) fn world(&self) -> Arc<World> {
+        self.current.world()
+    }
+
+    pub(crate) fn keyspace_core(&self, id: KeyspaceId) -> Option<Arc<KeyspaceCore>> {
+        self.world().get(id).map(|keyspace| Arc::clone(&keyspace.core))
+    }
+}
