@@ -140,3 +140,114 @@ impl<T: HasMeta + Clone> Tree<T> {
         Ok(next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Slice;
+    use crate::table::{Freeable, UpperBound};
+
+    fn file(number: u64, smallest: &str, upper: UpperBound) -> TableMeta {
+        TableMeta {
+            number: FileNumber(number),
+            bytes: 10,
+            smallest: Slice::copy_of(smallest.as_bytes()),
+            upper,
+            min_timestamp: 1,
+            max_timestamp: 1,
+            keys: 1,
+            versions: 1,
+            tombstones: 0,
+            range_tombstones: 0,
+            late: false,
+            freeable: Freeable::default(),
+        }
+    }
+
+    fn to(key: &str) -> UpperBound {
+        UpperBound::Included(Slice::copy_of(key.as_bytes()))
+    }
+
+    fn before(key: &str) -> UpperBound {
+        UpperBound::Excluded(Slice::copy_of(key.as_bytes()))
+    }
+
+    fn numbers<'t>(files: impl Iterator<Item = &'t TableMeta>) -> Vec<u64> {
+        files.map(|file| file.number.0).collect()
+    }
+
+    /// The same files in a run and in level 0.
+    fn tree() -> Tree<TableMeta> {
+        let run = [
+            file(1, "b", to("d")),
+            file(2, "d\0", before("g")),
+            file(3, "g", to("g")),
+            file(4, "m", UpperBound::Unbounded),
+        ];
+        let above = run.iter().map(|file| (0, TableMeta { number: FileNumber(file.number.0 + 10), ..file.clone() }));
+        let added: Vec<_> = run.iter().map(|file| (1, file.clone())).rev().chain(above).collect();
+        Tree::default().apply(&added, &[]).unwrap()
+    }
+
+    #[test]
+    fn lookups_find_the_same_files_as_a_walk_over_all() {
+        // S1, T3
+        let tree = tree();
+        assert_eq!(numbers(tree.level(1).iter()), [1, 2, 3, 4]);
+        let keys = ["", "a", "b", "b\0", "c", "d", "d\0", "e", "f\u{7f}", "g", "g\0", "h", "m", "z"].map(str::as_bytes);
+        for key in keys {
+            let holding: Vec<_> = tree.level(1).iter().filter(|file| file.contains(key)).collect();
+            assert!(holding.len() <= 1);
+            assert_eq!(tree.level_for_key(1, key), holding.first().copied(), "{key:?}");
+            assert_eq!(tree.level_for_key(2, key), None);
+            for end in keys {
+                for end in [Bound::Included(end), Bound::Excluded(end), Bound::Unbounded] {
+                    for level in [0, 1, 2, LEVELS] {
+                        let walked = tree.level(level).iter().filter(|file| file.overlaps_keys(key, end));
+                        let found = tree.tables_overlapping(level, key, end);
+                        assert_eq!(numbers(found), numbers(walked), "level {level}, {key:?} to {end:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_edit_makes_another_tree_and_leaves_this_one() {
+        let tree = tree();
+        let next = tree.apply(&[(2, file(1, "b", to("d")))], &[(1, FileNumber(1)), (0, FileNumber(13))]).unwrap();
+        assert_eq!(tree, self::tree());
+        assert_eq!(numbers(next.level(0).iter()), [14, 12, 11]);
+        assert_eq!((numbers(next.level(1).iter()), numbers(next.level(2).iter())), (vec![2, 3, 4], vec![1]));
+        assert_eq!((next.bytes(0), next.bytes(1), next.bytes(2), next.bytes(99)), (30, 30, 10, 0));
+        assert_eq!(next.iter().map(|(level, _)| level).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1, 2]);
+        assert!(!next.is_empty() && Tree::<TableMeta>::default().is_empty());
+        assert_eq!(next.levels().len(), LEVELS);
+    }
+
+    #[test]
+    fn files_of_a_run_never_overlap() {
+        // T3
+        let tree = tree();
+        for (smallest, upper) in [
+            ("", UpperBound::Unbounded),
+            ("a", to("b")),
+            ("d", to("d")),
+            ("f", to("f")),
+            ("e", before("g")),
+            ("g", to("h")),
+            ("h", to("m")),
+            ("z", to("z")),
+        ] {
+            let refused = tree.apply(&[(1, file(9, smallest, upper.clone()))], &[]);
+            assert!(matches!(refused, Err(EditError::Overlap { level: 1, .. })), "{smallest:?} to {upper:?}");
+        }
+        for (smallest, upper) in [("a", before("b")), ("", to("a")), ("g\0", before("m")), ("h", to("l"))] {
+            tree.apply(&[(1, file(9, smallest, upper))], &[]).unwrap();
+        }
+        assert_eq!(
+            tree.apply(&[(3, file(1, "", to("")))], &[]),
+            Err(EditError::DuplicateTable { number: FileNumber(1) })
+        );
+    }
+}
