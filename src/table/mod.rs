@@ -2,3 +2,6 @@
 
 mod cache;
 mod filter;
+mod meta;
+
+pub(crate) use meta::{Freeable, TableMeta, UpperBound};
