@@ -44,7 +44,7 @@ impl CompactionJob {
 
 impl Engine {
     /// Runs `look` on the state of a keyspace as a picker sees it.
-    fn with_shape<T>(&self, keyspace: &KeyspaceVersion, jobs: &Jobs, look: impl FnOnce(&Shape<'_>) -> T) -> T {
+    pub(crate) fn with_shape<T>(&self, keyspace: &KeyspaceVersion, jobs: &Jobs, look: impl FnOnce(&Shape<'_>) -> T) -> T {
         let mine = || jobs.compactions.iter().filter(|one| one.keyspace == keyspace.core.id);
         let running: Vec<Running> = mine().map(|one| one.running.clone()).collect();
         let attempts = keyspace.core.attempts.lock();
@@ -96,19 +96,6 @@ impl Engine {
         })
     }
 
-    /// What is owed by compaction in all keyspaces: bytes, and the most files in a level 0.
-    pub(crate) fn compaction_backlog(&self) -> crate::compaction::Backlog {
-        let jobs = self.background.jobs.lock();
-        let mut backlog = crate::compaction::Backlog::default();
-        for keyspace in self.world().keyspaces() {
-            let level0 = keyspace.tree.level(0).len() as u64;
-            backlog.level0_files = backlog.level0_files.max(level0);
-            backlog.level0_bytes += keyspace.tree.bytes(0);
-            backlog.debt_bytes += self.with_shape(keyspace, &jobs, |shape| shape.debt_bytes(&shape.targets()));
-        }
-        backlog
-    }
-
     /// Runs a compaction: the job of a background thread.
     pub(crate) fn run_compaction(&self, job: &CompactionJob) -> Result<()> {
         let Some(core) = self.keyspace_core(job.keyspace) else { return Ok(()) };
@@ -144,7 +131,7 @@ impl Engine {
         {
             let mut attempts = core.attempts.lock();
             attempts.extend(outcome.tables.iter().map(|table| (table.meta().number, floor.floor)));
-            removed.iter().for_each(|(_, number)| drop(attempts.remove(number)));
+            removed.iter().for_each(|(_, number)| _ = attempts.remove(number));
         }
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
         let count = |counter: &crate::sync::AtomicU64, by: u64| drop(counter.fetch_add(by, Ordering::Relaxed));
