@@ -4,6 +4,7 @@ mod db;
 mod error;
 mod format;
 pub mod fs;
+mod log;
 mod options;
 mod seam;
 mod slice;
