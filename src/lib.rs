@@ -3,6 +3,7 @@
 mod error;
 mod format;
 mod fs;
+mod merge;
 mod seam;
 mod slice;
 mod sync;
@@ -11,6 +12,7 @@ mod timestamp;
 mod version;
 
 pub use error::{Error, Result};
+pub use merge::Change;
 pub use slice::Slice;
 pub use timestamp::Timestamp;
 pub use version::Version;
