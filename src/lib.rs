@@ -1,5 +1,6 @@
 //! strandline (the crate documentation comes with the public API)
 
+mod compaction;
 mod error;
 mod format;
 mod fs;
