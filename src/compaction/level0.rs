@@ -69,11 +69,13 @@ fn with_neighbours(shape: &Shape<'_>, targets: &Targets, seed: usize) -> Option<
         }
     }
     // Small files that cost nothing more below: else a stream of rising keys in small flushes leaves small files for good.
-    for at in (0..files.len()).rev().filter(|at| !taken.contains(at)).collect::<Vec<_>>() {
-        let Some(more) = with_older(files, &taken, at) else { continue };
-        if bytes(&taken).saturating_add(bytes(&more)) > shape.options.target_file_bytes {
+    let small = |bytes: u64| bytes <= shape.options.target_file_bytes;
+    for (at, file) in files.iter().enumerate().rev() {
+        if taken.contains(&at) || !small(bytes(&taken).saturating_add(file.meta.bytes)) {
             continue;
         }
+        let more = with_older(files, &taken, at);
+        let Some(more) = more.filter(|more| small(bytes(&taken).saturating_add(bytes(more)))) else { continue };
         let both: BTreeSet<usize> = taken.union(&more).copied().collect();
         let wider = hull(files, &both)?;
         let level = output_level(shape, targets, &wider);

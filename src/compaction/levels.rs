@@ -198,7 +198,8 @@ impl<'a> Shape<'a> {
         let mut arriving = 0;
         if self.level0_score() >= 1.0 {
             arriving = self.bytes(0);
-            debt = arriving.saturating_add(self.bytes(base).min(arriving.saturating_mul(self.options.level_multiplier)));
+            debt =
+                arriving.saturating_add(self.bytes(base).min(arriving.saturating_mul(self.options.level_multiplier)));
         }
         for level in 1..self.last_level() {
             let holds = self.bytes(level).saturating_add(if level >= base { arriving } else { 0 });
@@ -217,7 +218,11 @@ pub(crate) fn sum<'a, 'b: 'a>(files: impl IntoIterator<Item = &'a FileView<'b>>)
     files.into_iter().map(|file| file.meta.bytes).fold(0, u64::saturating_add)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates; factors are positive")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float cast saturates; factors are positive"
+)]
 fn times(bytes: u64, factor: f64) -> u64 {
     (bytes as f64 * factor) as u64
 }

@@ -60,7 +60,8 @@ impl ManualProgress {
         // In the last level a file is passed over only if nothing in it can be dropped: nothing is at or below the floor,
         // or a merge has tried. A running one is waited for all the same: it may end without a result.
         let settled = self.level == shape.last_level()
-            && (file.meta.min_timestamp > shape.floor || file.last_tried_floor.is_some_and(|tried| tried >= shape.floor));
+            && (file.meta.min_timestamp > shape.floor
+                || file.last_tried_floor.is_some_and(|tried| tried >= shape.floor));
         file.meta.number < self.watermark && !settled && self.range.overlaps_file(file.meta)
     }
 

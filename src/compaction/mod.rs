@@ -25,6 +25,8 @@ mod retention;
 #[cfg(test)]
 mod simulation;
 mod split;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use job::{Pick, Reason, Running};
 pub(crate) use levels::{CompactionOptions, FileView, Shape, Targets};

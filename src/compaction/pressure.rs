@@ -118,7 +118,11 @@ impl Pacer {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates; delays are positive")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float cast saturates; delays are positive"
+)]
 fn whole(nanos: f64) -> u64 {
     nanos as u64
 }
@@ -190,7 +194,9 @@ mod tests {
 
     #[test]
     fn limits_leave_room_between_slow_and_stop() {
-        for (memtable, sealed, base) in [(64 << 20, 4, 256 << 20), (1 << 12, 1, 1 << 12), (1 << 30, 1, 1 << 20), (0, 0, 0)] {
+        for (memtable, sealed, base) in
+            [(64 << 20, 4, 256 << 20), (1 << 12, 1, 1 << 12), (1 << 30, 1, 1 << 20), (0, 0, 0)]
+        {
             let Limits { slow, stop } = Limits::new(memtable, sealed, base);
             assert!(slow.level0_files < stop.level0_files && slow.debt_bytes < stop.debt_bytes);
             assert!(slow.level0_bytes <= stop.level0_bytes && slow.sealed_bytes <= stop.sealed_bytes);

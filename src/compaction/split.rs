@@ -97,20 +97,19 @@ pub(crate) fn subranges(shape: &Shape<'_>, pick: &Pick, parts: usize) -> Vec<Sli
     edges.sort_unstable();
     edges.dedup();
 
+    let before = |edge: &Slice| {
+        let at = position(edge, pick);
+        spans.iter().map(|span| span.before(at)).fold(0, u64::saturating_add)
+    };
+    let edges: Vec<(&Slice, u64)> = edges.into_iter().map(|edge| (edge, before(edge))).collect();
     let mut cuts = Vec::new();
     let mut cut_at = 0;
-    for edge in edges {
-        let at = position(edge, pick);
-        let before = spans.iter().map(|span| span.before(at)).fold(0, u64::saturating_add);
-        let due = pick.bytes / parts * (cuts.len() as u64 + 1);
-        // An edge a little early is as good as one a little late.
-        let early = before.saturating_add(pick.bytes / parts / 8);
-        if early >= due && before.saturating_sub(cut_at) >= least / 2 && pick.bytes.saturating_sub(before) >= least / 2 {
-            cuts.push(edge.clone());
-            cut_at = before;
-        }
-        if cuts.len() as u64 + 1 == parts {
-            break;
+    for part in 1..parts {
+        let due = pick.bytes / parts * part;
+        let Some((edge, at)) = edges.iter().min_by_key(|(_, at)| at.abs_diff(due)) else { break };
+        if at.saturating_sub(cut_at) >= least / 2 && pick.bytes.saturating_sub(*at) >= least / 2 {
+            cuts.push((*edge).clone());
+            cut_at = *at;
         }
     }
     cuts

@@ -42,10 +42,12 @@ struct File {
 }
 
 impl File {
-    fn new(number: FileNumber, rows: Rows, tried: Option<Timestamp>) -> Self {
+    fn new(number: FileNumber, rows: Rows, tried: Option<Timestamp>, count_dead: bool) -> Self {
         let slice = |key: &u32| Slice::copy_of(&key.to_be_bytes());
         let all = || rows.values().flatten();
         let shadowed = rows.values().flat_map(|versions| versions.windows(2)).map(|w| (w[0].timestamp, w[1].bytes()));
+        let dead = rows.values().map(|versions| versions[0]).filter(|version| version.dead && count_dead);
+        let freeable = Freeable::of(shadowed.chain(dead.map(|version| (version.timestamp, version.bytes()))));
         let meta = TableMeta {
             number,
             bytes: bytes_of(&rows),
@@ -58,7 +60,7 @@ impl File {
             tombstones: all().filter(|version| version.dead).count() as u64,
             range_tombstones: 0,
             late: false,
-            freeable: Freeable::of(shadowed),
+            freeable,
         };
         Self { meta, rows, tried }
     }
@@ -81,6 +83,8 @@ struct Tree {
     latest: bool,
     snapshots: BTreeSet<Timestamp>,
     quiet: bool,
+    /// Whether files count tombstones that are the newest of their key as freeable.
+    count_dead: bool,
     next_file: u64,
     now: Timestamp,
     model: Rows,
@@ -104,6 +108,7 @@ impl Tree {
             latest: true,
             snapshots: BTreeSet::new(),
             quiet: false,
+            count_dead: seed % 2 == 0,
             next_file: 1,
             now: 0,
             model: Rows::new(),
@@ -134,7 +139,7 @@ impl Tree {
         }
         let rows = rows.into_iter().map(|(key, versions)| (key, self.retained(versions, &|_| false))).collect();
         self.flushed_bytes += bytes_of(&rows);
-        let file = File::new(self.new_number(), rows, Some(self.floor));
+        let file = File::new(self.new_number(), rows, Some(self.floor), self.count_dead);
         self.levels[0].insert(0, file);
     }
 
@@ -163,7 +168,7 @@ impl Tree {
         }
     }
 
-    /// R2 and R3; `held_below`: whether a tombstone must stay because of what lies outside the merge.
+    /// R2 and R3; `dead_may_go`: whether nothing outside the merge can be below this tombstone.
     fn retained(&self, versions: Vec<Version>, dead_may_go: &dyn Fn(Version) -> bool) -> Vec<Version> {
         let mut kept: Vec<Version> = Vec::new();
         let mut newer: Option<Version> = None;
@@ -192,7 +197,10 @@ impl Tree {
     fn start(&mut self, pick: Pick) {
         let busy = self.busy();
         assert!(pick.files().all(|number| !busy.contains(&number)), "a busy file is picked: {pick:?}");
-        *self.reasons.entry(format!("{:?}{}", pick.reason, if pick.trivial_move { " move" } else { "" })).or_default() += 1;
+        *self
+            .reasons
+            .entry(format!("{:?}{}", pick.reason, if pick.trivial_move { " move" } else { "" }))
+            .or_default() += 1;
         if self.latest {
             self.floor = self.now - self.memtable.values().map(Vec::len).sum::<usize>() as u64;
         }
@@ -245,7 +253,8 @@ impl Tree {
         }
         outputs.retain(|rows| !rows.is_empty());
         let floor = self.floor;
-        let outputs: Vec<File> = outputs.into_iter().map(|rows| File::new(self.new_number(), rows, Some(floor))).collect();
+        let number = |rows| File::new(self.new_number(), rows, Some(floor), self.count_dead);
+        let outputs: Vec<File> = outputs.into_iter().map(number).collect();
         self.compacted_bytes += outputs.iter().map(|file| file.meta.bytes).sum::<u64>();
         outputs
     }
@@ -328,7 +337,9 @@ impl Tree {
         let none = Vec::new();
         for (key, history) in &self.model {
             let versions = seen.get(key).unwrap_or(&none);
-            for timestamp in self.snapshots.iter().copied().chain([self.floor, u64::midpoint(self.floor, self.now), self.now]) {
+            for timestamp in
+                self.snapshots.iter().copied().chain([self.floor, u64::midpoint(self.floor, self.now), self.now])
+            {
                 assert_eq!(at(versions, timestamp), at(history, timestamp), "key {key} at {timestamp}");
             }
         }

@@ -53,7 +53,7 @@ fn parallel_compactions_that_end_in_any_order_keep_the_order_of_arrival() {
 fn uniform_overwrites_cost_and_take_a_sane_amount() {
     for (seed, workers) in [(1, 1), (2, 3)] {
         let mut tree = Tree::new(seed);
-        let keys = 60_000;
+        let keys = 30_000;
         let mut most_level0 = 0;
         for key in 0..keys {
             tree.write(key, false);
@@ -75,7 +75,8 @@ fn uniform_overwrites_cost_and_take_a_sane_amount() {
         let space = tree.bytes() as f64 / tree.live_bytes() as f64;
         println!("write {write:.2} space {space:.3}, at most {most_space:.3}; level 0 at most {most_level0}");
         println!("{:?} {:?}", tree.level_bytes(), tree.reasons);
-        assert!(space <= 1.2 && most_space <= 1.35 && write <= 15.0 && most_level0 <= 12);
+        assert_eq!(tree.shape().debt_bytes(&tree.shape().targets()), 0);
+        assert!(space <= 1.2 && most_space <= 1.35 && write <= 15.0 && most_level0 <= 8);
         tree.check();
     }
 }
@@ -196,20 +197,22 @@ fn what_a_snapshot_pins_is_tried_once_and_goes_when_the_snapshot_does() {
 #[test]
 fn tombstones_go_when_all_is_quiet() {
     // S18
-    let mut tree = Tree::new(8);
-    for key in 0..20_000 {
-        tree.write(key, false);
-        tree.step(2);
+    for seed in [8, 9] {
+        let mut tree = Tree::new(seed);
+        for key in 0..20_000 {
+            tree.write(key, false);
+            tree.step(2);
+        }
+        for key in 0..20_000 {
+            tree.write(key, key != 7);
+            tree.step(2);
+        }
+        tree.flush();
+        tree.quiet = true;
+        tree.drain(2);
+        assert_eq!((tree.tombstones(), tree.bytes()), (0, 100));
+        tree.check();
     }
-    for key in 0..20_000 {
-        tree.write(key, key != 7);
-        tree.step(2);
-    }
-    tree.flush();
-    tree.quiet = true;
-    tree.drain(2);
-    assert_eq!((tree.tombstones(), tree.bytes()), (0, 100));
-    tree.check();
 }
 
 #[test]
@@ -224,7 +227,9 @@ fn tombstones_of_an_idle_range_go_while_another_is_busy() {
         tree.write(key, true);
     }
     tree.flush();
-    let idle = |tree: &Tree| tree.levels.iter().flatten().flat_map(|file| &file.rows).filter(|(key, _)| **key < 20_000).count();
+    let idle = |tree: &Tree| {
+        tree.levels.iter().flatten().flat_map(|file| &file.rows).filter(|(key, _)| **key < 20_000).count()
+    };
     assert!(idle(&tree) > 19_800);
     let compacted = |tree: &Tree| (tree.compacted_bytes, tree.flushed_bytes);
     let before = compacted(&tree);
