@@ -1,23 +1,20 @@
 //! `CURRENT`: which manifest counts.
 //!
-//! ```text
-//! CURRENT  magic 8 bytes, format version u32, number of the manifest u64, checksum u32 of all before
-//! ```
+//! It holds a header and nothing else.
 //!
 //! It is replaced as a whole: written as `CURRENT.tmp`, synced, renamed, and the directory synced (L3).
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::header::{HEADER_BYTES, Header};
 use crate::error::AtPath;
-use crate::format::{DecodeError, Decoder, Encode, FORMAT_VERSION, FileNumber, checksum};
+use crate::format::FileNumber;
 use crate::fs::{Fs, Purpose};
 use crate::{Error, Result};
 
-const MAGIC: &[u8; 8] = b"strandCU";
-const BYTES: usize = 24;
-const KIND: u8 = 0x43;
-/// `CURRENT` has no number of its own to salt its checksum with.
+const HEADER: Header = Header { magic: b"strandCU", kind: 0x43 };
+/// `CURRENT` has no number of its own.
 const NO_NUMBER: FileNumber = FileNumber(0);
 
 pub(super) fn path(dir: &Path) -> PathBuf {
@@ -40,7 +37,7 @@ pub(super) fn prepare(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Result<()>
         created => created,
     }
     .at_path(&path)?;
-    file.append(&encode(number)).at_path(&path)?;
+    file.append(&HEADER.encode(NO_NUMBER, number)).at_path(&path)?;
     file.sync().at_path(&path)
 }
 
@@ -58,32 +55,10 @@ pub(super) fn read(fs: &dyn Fs, dir: &Path) -> Result<Option<FileNumber>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.at_path(&path)?,
     };
-    if file.len().at_path(&path)? != BYTES as u64 {
-        return Err(Error::corruption(&path, 0, format!("length is not {BYTES} bytes")));
+    if file.len().at_path(&path)? != HEADER_BYTES as u64 {
+        return Err(Error::corruption(&path, 0, format!("length is not {HEADER_BYTES} bytes")));
     }
-    let mut bytes = [0; BYTES];
+    let mut bytes = [0; HEADER_BYTES];
     file.read_at(&mut bytes, 0).at_path(&path)?;
-    decode(&path, &bytes).map(Some)
-}
-
-fn encode(number: FileNumber) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    bytes.put_u32(FORMAT_VERSION);
-    bytes.put_u64(number.0);
-    bytes.put_u32(checksum(KIND, NO_NUMBER, 0, &[&bytes]));
-    bytes
-}
-
-fn decode(path: &Path, bytes: &[u8; BYTES]) -> Result<FileNumber> {
-    let mut from = Decoder::new(bytes);
-    let mut read = || Ok((from.take(MAGIC.len())?, from.u32()?, from.u64()?, from.u32()?));
-    let (magic, version, number, sum) = read().map_err(|error: DecodeError| error.in_file(path, 0))?;
-    let (covered, _) = bytes.split_at(BYTES - size_of::<u32>());
-    if checksum(KIND, NO_NUMBER, 0, &[covered]) != sum || magic != MAGIC {
-        return Err(Error::corruption(path, 0, "fails its checksum"));
-    }
-    if version != FORMAT_VERSION {
-        return Err(Error::UnsupportedFormat { path: path.to_owned(), found: version, supported: FORMAT_VERSION });
-    }
-    Ok(FileNumber(number))
+    HEADER.decode(&path, &bytes, NO_NUMBER).map(Some)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifest  header, snapshot frames, the last of them marked, then edit frames; nothing between them
-//! header    magic 8 bytes, format version u32, file number u64, checksum u32 of all before
+//! header    see header.rs
 //! frame     length u32 of the payload, role u8, checksum u32 of the payload, checksum u32 of all before, payload
 //! role      1 part of the snapshot | 2 its last part | 3 edit
 //! payload   changes (see edit.rs)
@@ -11,21 +11,19 @@
 //! Checksums cover the file's number and the frame's offset as well (F1): nothing left over from another file, or at another
 //! place, passes. Each frame is written and synced before the next one begins. So only the last one can be torn; anything
 //! behind a bad frame shows that it was synced, and that it is damage (S27). The frame's head has a checksum of its own,
-//! which makes looking for such frames cheap. Magic, version and checksum of the header keep their place in every version,
-//! so that a newer one is told from damage (S31).
+//! which makes looking for such frames cheap.
 
 use std::ops::Range;
 use std::path::Path;
 
-use crate::format::{Decoder, Encode, FORMAT_VERSION, FileNumber, checksum};
+use super::header::{HEADER_BYTES, Header};
+use crate::format::{Decoder, Encode, FileNumber, checksum};
 use crate::{Error, Result};
 
-const MAGIC: &[u8; 8] = b"strandMF";
-pub(super) const HEADER_BYTES: usize = 24;
 const FRAME_HEAD_BYTES: usize = 13;
 
 // What checksums are salted with.
-const HEADER_KIND: u8 = 0x40;
+const HEADER: Header = Header { magic: b"strandMF", kind: 0x40 };
 const HEAD_KIND: u8 = 0x41;
 const PAYLOAD_KIND: u8 = 0x42;
 
@@ -51,32 +49,17 @@ impl Role {
     }
 }
 
-pub(super) fn put_header(out: &mut Vec<u8>, number: FileNumber) {
-    let mut bytes = MAGIC.to_vec();
-    bytes.put_u32(FORMAT_VERSION);
-    bytes.put_u64(number.0);
-    bytes.put_u32(checksum(HEADER_KIND, number, 0, &[&bytes]));
-    out.extend_from_slice(&bytes);
+pub(super) fn header(number: FileNumber) -> Vec<u8> {
+    HEADER.encode(number, number)
 }
 
-pub(super) fn check_header(path: &Path, bytes: &[u8], number: FileNumber) -> Result<()> {
-    let damaged = |reason: &str| Error::corruption(path, 0, reason);
-    let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged("file ends within its header"))?;
-    let mut from = Decoder::new(header);
-    let mut read = || Ok((from.take(MAGIC.len())?, from.u32()?, from.u64()?, from.offset(), from.u32()?));
-    let (magic, version, said, covered, sum) =
-        read().map_err(|error: crate::format::DecodeError| error.in_file(path, 0))?;
-    let (covered, _) = header.split_at_checked(covered).unwrap_or_default();
-    if checksum(HEADER_KIND, number, 0, &[covered]) != sum {
-        return Err(damaged("header fails its checksum"));
+/// Checks the header; returns where the frames begin.
+pub(super) fn check_header(path: &Path, bytes: &[u8], number: FileNumber) -> Result<usize> {
+    let header = bytes.first_chunk().ok_or_else(|| Error::corruption(path, 0, "file ends within its header"))?;
+    if HEADER.decode(path, header, number)? != number {
+        return Err(Error::corruption(path, 0, "header is of another file"));
     }
-    if magic != MAGIC || said != number.0 {
-        return Err(damaged("header is of another file"));
-    }
-    if version != FORMAT_VERSION {
-        return Err(Error::UnsupportedFormat { path: path.to_owned(), found: version, supported: FORMAT_VERSION });
-    }
-    Ok(())
+    Ok(HEADER_BYTES)
 }
 
 /// The frame for `payload` at `offset`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::current;
 use super::edit::{Edit, NotUnderstood};
-use super::file::{HEADER_BYTES, Role, check_header, frame_at, goes_on_after};
+use super::file::{Role, check_header, frame_at, goes_on_after};
 use super::state::ManifestState;
 use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber, parse_file_name};
@@ -94,10 +94,9 @@ fn read_manifest(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Result<Option<(
 
 /// The state that the bytes of a manifest say, and how many of them count.
 pub(super) fn replay(path: &Path, bytes: &[u8], number: FileNumber) -> Result<(ManifestState, u64)> {
-    check_header(path, bytes, number)?;
+    let mut offset = check_header(path, bytes, number)?;
     let mut state = ManifestState::default();
     let mut in_snapshot = true;
-    let mut offset = HEADER_BYTES;
     while in_snapshot || offset < bytes.len() {
         let damaged = |reason: String| Error::corruption(path, offset as u64, reason);
         let Some(frame) = frame_at(bytes, number, offset) else {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::current;
 use super::edit::{Change, Edit};
-use super::file::{HEADER_BYTES, Role, frame, put_header};
+use super::file::{Role, frame, header};
 use super::state::ManifestState;
 use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber};
@@ -121,8 +121,7 @@ fn write_snapshot(
     path: &Path,
     frame_bytes: usize,
 ) -> Result<u64> {
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    put_header(&mut header, number);
+    let header = header(number);
     file.append(&header).at_path(path)?;
     let mut len = header.len() as u64;
     let mut write = |role, payload: &[u8]| {

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod edits;
+mod opening;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +18,7 @@ use crate::sync::Arc;
 use crate::table::{Freeable, TableMeta, UpperBound};
 use crate::{Compression, Slice, Timestamp};
 
-const DIR: &str = "/db";
+const DIR: &str = "/";
 
 fn dir() -> &'static Path {
     Path::new(DIR)
@@ -36,7 +37,7 @@ fn table(number: u64, first: &str, last: &str) -> Arc<TableMeta> {
         versions: 4,
         tombstones: 1,
         range_tombstones: 0,
-        late: number % 2 == 0,
+        late: number.is_multiple_of(2),
         freeable: Freeable::default(),
     })
 }
@@ -220,7 +221,7 @@ impl Story {
         let cut = Cut { ordinal: last, end: log.proved + by, next_ordinal: last + 1 + by % 3 };
         log.cuts.push(cut);
         edit.push(Change::LogCut(cut));
-        if by % 4 == 0 {
+        if by.is_multiple_of(4) {
             log.start_ordinal = log.cuts[log.cuts.len() / 2].ordinal;
             log.start_position += by;
             let start = log.start_ordinal;
