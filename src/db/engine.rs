@@ -75,6 +75,10 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     /// The floor that all `Manual` keyspaces share.
     pub(crate) manual_floor: AtomicU64,
+    /// The same for admission, raised before it (R1); keyspaces made meanwhile begin with it.
+    pub(crate) manual_admission_floor: AtomicU64,
+    /// Held by the one that raises the floor of `Manual` keyspaces.
+    pub(crate) retaining: Mutex<()>,
     /// The highest `close_until`, for readers; the commit lock's own is the one that decides.
     pub(crate) closed_timestamp: AtomicU64,
     /// The highest "now" that a read has judged an expiry by; it never goes back.
@@ -108,6 +112,7 @@ impl std::fmt::Debug for dyn FileLock {
 /// What [`Engine::new`] starts from.
 pub(crate) struct Parts {
     pub(crate) dir: PathBuf,
+    pub(crate) fs: Arc<dyn Fs>,
     pub(crate) options: Options,
     pub(crate) store: Arc<TableStore>,
     pub(crate) current: Current,
@@ -121,11 +126,11 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
         static IDENTITIES: AtomicU64 = AtomicU64::new(1);
         let manual_floor = parts.manifest.state.manual_floor;
-        let file_bound = parts.manifest.state.file_number_bound;
+        let file_bound = parts.manifest.state.file_number_bound.0;
         Self {
             identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
             dir: parts.dir,
-            fs: Arc::clone(&parts.options.fs),
+            fs: parts.fs,
             time: Arc::clone(&parts.options.time),
             background: Background::new(&parts.options),
             options: parts.options,
@@ -138,6 +143,8 @@ impl Engine {
             snapshots: Mutex::default(),
             counters: Counters::default(),
             manual_floor: AtomicU64::new(manual_floor),
+            manual_admission_floor: AtomicU64::new(manual_floor),
+            retaining: Mutex::new(()),
             latest_now: AtomicU64::new(0),
             next_file: AtomicU64::new(parts.next_file.0),
             file_bound: AtomicU64::new(file_bound),
@@ -206,13 +213,12 @@ impl Engine {
 
     /// The time by which latest reads judge an expiry, for a horizon's last timestamp.
     pub(crate) fn now(&self, last_timestamp: Timestamp) -> Timestamp {
-        match self.options.clock {
-            Clock::Counter => last_timestamp,
-            Clock::Hybrid => {
-                let now = super::clock::hybrid_now(self.time.unix_millis()).max(last_timestamp);
-                self.latest_now.fetch_max(now, Ordering::Relaxed).max(now)
-            }
+        if self.options.clock == Clock::Counter {
+            return last_timestamp;
         }
+        let passed = self.latest_now.load(Ordering::Relaxed);
+        let now = self.options.clock.now(last_timestamp, passed, self.time.unix_millis());
+        self.latest_now.fetch_max(now, Ordering::Relaxed).max(now)
     }
 
     // ---- files and the manifest ----
@@ -249,10 +255,9 @@ impl Engine {
         let mut bound = self.file_bound.load(Ordering::Acquire);
         if bound.saturating_sub(used) < NUMBERS_SET_ASIDE / 2 {
             bound = Self::number_bound_above(FileNumber(used));
-            edit.push(Change::FileNumberBound(bound));
+            edit.push(Change::FileNumberBound { bound: FileNumber(bound) });
         }
-        let mut next = cell.state.clone();
-        next.apply(&edit).map_err(|reason| self.fail(Error::invalid(format!("an edit makes no sense: {reason}"))))?;
+        let next = cell.state.after(&edit).map_err(|reason| self.fail(reason.into()))?;
         self.write_edit(&mut cell, &edit, &next).map_err(|error| self.fail(error))?;
         cell.state = next;
         self.file_bound.fetch_max(bound, Ordering::AcqRel);

@@ -11,8 +11,8 @@ use super::history::{Changes, History};
 use super::range::{KeyRange, prefix_bounds};
 use super::read::{self, At, Target};
 use crate::format::FileNumber;
-use crate::manifest::{KeyspaceId, StoredKeyspaceOptions, StoredRetention};
-use crate::options::CommitOptions;
+use crate::manifest::KeyspaceId;
+use crate::options::{CommitOptions, KeyspaceSettings, Retention};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::{Error, Result, Slice, Timestamp};
 
@@ -21,7 +21,7 @@ use crate::{Error, Result, Slice, Timestamp};
 pub(crate) struct KeyspaceCore {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
-    pub(crate) options: StoredKeyspaceOptions,
+    pub(crate) options: KeyspaceSettings,
     /// Reads below it are refused. Raised before a merge drops anything by it, never lowered (R1).
     floor: AtomicU64,
     /// Commits at or below it are refused; raised under the commit lock, before `floor`.
@@ -33,7 +33,7 @@ pub(crate) struct KeyspaceCore {
 }
 
 impl KeyspaceCore {
-    pub(crate) fn new(id: KeyspaceId, name: String, options: StoredKeyspaceOptions, floor: Timestamp) -> Self {
+    pub(crate) fn new(id: KeyspaceId, name: String, options: KeyspaceSettings, floor: Timestamp) -> Self {
         Self {
             id,
             name,
@@ -71,7 +71,7 @@ impl KeyspaceCore {
     }
 
     pub(crate) fn is_manual(&self) -> bool {
-        matches!(self.options.retention, StoredRetention::Manual)
+        matches!(self.options.retention, Retention::Manual)
     }
 
     pub(crate) fn unknown(&self) -> Error {

@@ -48,8 +48,7 @@ impl Admission {
     /// Decides whether a commit may stand at the timestamp asked for, or gives it the clock's next.
     pub(crate) fn admit(&self, at: Option<Timestamp>) -> Result<Admitted> {
         let Some(timestamp) = at else {
-            let above = self.last.max(self.closed).max(self.floor);
-            let timestamp = super::clock::next(self.clock, above, self.unix_millis)?;
+            let timestamp = self.clock.next(self.last, self.closed, self.floor, self.unix_millis)?;
             return Ok(Admitted { timestamp, late: false });
         };
         if timestamp == 0 || timestamp == Timestamp::MAX {
