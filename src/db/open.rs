@@ -29,10 +29,10 @@ use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber, parse_file_name};
 use crate::fs::{FileLock, Fs, Purpose, StdFs};
 use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
-use crate::manifest::{self, Cut, KeyspaceId, Loaded, Manifest, ManifestState};
+use crate::manifest::{self, Change, Cut, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
 use crate::options::Options;
 use crate::sync::Arc;
-use crate::table::TableStore;
+use crate::table::{BlockCache, TableStore};
 use crate::version::{Sequence, Stamp};
 use crate::{Error, Result, Timestamp};
 
@@ -168,7 +168,8 @@ fn recover(
     loaded: Option<Loaded>,
     lock: Option<Box<dyn FileLock>>,
 ) -> Result<(Rest, Parts)> {
-    let store = Arc::new(TableStore::new(Arc::clone(&fs), &dir, options.block_cache_bytes, options.max_open_files));
+    let cache = Arc::new(BlockCache::new(options.block_cache_bytes as u64));
+    let store = TableStore::new(Arc::clone(&fs), dir.clone(), cache, options.max_open_files);
     let state = loaded.as_ref().map_or_else(fresh_state, |loaded| loaded.state.clone());
     let mut replay = Replay::new(&state, &store, options.memtable_bytes);
     let log_dir = dir.clone();
@@ -183,19 +184,21 @@ fn recover(
         last_timestamp: replay.last_timestamp,
         closed: state.closed,
     };
+    let (world, units) = (replay.world(), std::mem::take(&mut replay.units));
+    drop(replay);
     let parts = Parts {
         dir,
         fs,
         options,
         store,
-        current: Current::new(replay.world(), horizon),
+        current: Current::new(world, horizon),
         commit,
         next_file: FileNumber(state.file_number_bound.0.max(highest.0 + 1)),
         next_log: log.next,
         manifest: ManifestCell::Recovered(Box::new(state)),
         lock,
     };
-    Ok((Rest { log, units: replay.units }, parts))
+    Ok((Rest { log, units }, parts))
 }
 
 fn fresh_state() -> ManifestState {
@@ -323,7 +326,8 @@ impl Engine {
         state.file_number_bound = self.set_numbers_aside();
         state.log.proved = state.log.proved.max(log.end().0);
         if let Some(cut) = log.cut {
-            state.log.cut(Cut { ordinal: cut.ordinal, end: cut.end.0, next_ordinal: cut.next_ordinal });
+            let cut = Cut { ordinal: cut.ordinal, end: cut.end.0, next_ordinal: cut.next_ordinal };
+            state = state.after(&Edit::from(vec![Change::LogCut(cut)]))?;
         }
         let number = self.allocate_file()?;
         let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;

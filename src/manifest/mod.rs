@@ -17,6 +17,7 @@ mod state;
 mod tree;
 mod writer;
 
+pub(crate) use current::{CURRENT, CURRENT_TEMPORARY};
 pub(crate) use edit::{Change, Cut, Edit};
 pub(crate) use load::{Loaded, load};
 pub(crate) use state::{EditError, KeyspaceId, KeyspaceState, LogState, ManifestState};

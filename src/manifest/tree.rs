@@ -13,7 +13,7 @@ use std::ops::Bound;
 use super::EditError;
 use crate::format::FileNumber;
 use crate::sync::Arc;
-use crate::table::TableMeta;
+use crate::table::{Table, TableMeta};
 
 /// How many levels a tree has, level 0 included.
 pub(crate) const LEVELS: usize = 7;
@@ -26,6 +26,12 @@ pub(crate) trait HasMeta {
 impl HasMeta for TableMeta {
     fn meta(&self) -> &TableMeta {
         self
+    }
+}
+
+impl HasMeta for Table {
+    fn meta(&self) -> &TableMeta {
+        self.meta()
     }
 }
 
@@ -47,7 +53,27 @@ impl<T> Default for Tree<T> {
     }
 }
 
+impl<T> Tree<T> {
+    /// A tree of what `make` makes of each file.
+    pub(crate) fn map<U>(&self, make: impl Fn(&T) -> U) -> Tree<U> {
+        Tree { levels: self.levels.each_ref().map(|files| files.iter().map(&make).collect()) }
+    }
+}
+
 impl<T: HasMeta> Tree<T> {
+    /// Whether each level below level 0 is in order and free of overlaps (T3).
+    pub(crate) fn check_order(&self) -> Result<(), EditError> {
+        for (level, files) in self.levels.iter().enumerate().skip(1) {
+            for (before, after) in files.iter().zip(files.iter().skip(1)) {
+                let (before, after) = (before.meta(), after.meta());
+                if before.upper.admits(&after.smallest) || after.smallest < before.smallest {
+                    return Err(EditError::Overlap { level, number: after.number, other: before.number });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The files of a level: of level 0 newest first, of the others by key.
     pub(crate) fn level(&self, level: usize) -> &[T] {
         self.levels.get(level).map_or(&[], Vec::as_slice)
