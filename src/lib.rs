@@ -11,6 +11,7 @@ mod timestamp;
 mod version;
 
 pub use error::{Error, Result};
+pub use format::codec::Compression;
 pub use slice::Slice;
 pub use timestamp::Timestamp;
 pub use version::Version;
