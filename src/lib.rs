@@ -3,6 +3,7 @@
 mod error;
 mod format;
 mod fs;
+mod memtable;
 mod seam;
 mod slice;
 mod sync;
