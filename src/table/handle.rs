@@ -2,6 +2,7 @@
 //! others were read since, and removed with their last holder once nothing names them any more.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Weak;
 
@@ -27,7 +28,12 @@ pub(crate) struct TableStore {
 }
 
 impl TableStore {
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, cache: Arc<BlockCache<Bytes>>, max_open_files: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        cache: Arc<BlockCache<Bytes>>,
+        max_open_files: usize,
+    ) -> Arc<Self> {
         let (open, opened) = (Mutex::new(VecDeque::new()), AtomicU64::new(0));
         Arc::new(Self { fs, dir, cache, max_open_files: max_open_files.max(1), open, opened })
     }
@@ -80,9 +86,9 @@ pub(crate) struct Table {
 
 impl Table {
     /// The file must be there by the time it is read.
-    pub(crate) fn new(store: Arc<TableStore>, meta: TableMeta) -> Arc<Self> {
+    pub(crate) fn new(store: &Arc<TableStore>, meta: TableMeta) -> Arc<Self> {
         let slot = Slot { reader: ArcSwapOption::empty(), used: AtomicBool::new(false), opening: Mutex::new(()) };
-        Arc::new(Self { meta, store, slot: Arc::new(slot), obsolete: AtomicBool::new(false) })
+        Arc::new(Self { meta, store: store.clone(), slot: Arc::new(slot), obsolete: AtomicBool::new(false) })
     }
 
     pub(crate) fn meta(&self) -> &TableMeta {
@@ -141,6 +147,18 @@ impl Table {
         self.slot.reader.store(Some(reader.clone()));
         store.admit(&self.slot);
         Ok(reader)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TableStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableStore").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 

@@ -327,8 +327,22 @@ mod tests {
     fn a_separator_lies_between_two_keys_and_is_short() {
         // S1
         let keys: [&[u8]; 16] = [
-            b"", b"\0", b"\0\0", b"a", b"a\0", b"a\0\xff", b"ab", b"abc", b"abcdef", b"abd", b"ab\xff", b"ab\xff\xff", b"b",
-            b"b\xff\xff\x01", b"c", b"\xff\xff",
+            b"",
+            b"\0",
+            b"\0\0",
+            b"a",
+            b"a\0",
+            b"a\0\xff",
+            b"ab",
+            b"abc",
+            b"abcdef",
+            b"abd",
+            b"ab\xff",
+            b"ab\xff\xff",
+            b"b",
+            b"b\xff\xff\x01",
+            b"c",
+            b"\xff\xff",
         ];
         for last in keys {
             for next in keys.iter().filter(|next| **next > last) {

@@ -44,4 +44,5 @@ pub(crate) use handle::{Table, TableStore};
 pub(crate) use meta::{Freeable, TableMeta, UpperBound};
 pub(crate) use reader::TableReader;
 pub(crate) use run::RunCursor;
+pub(crate) use verify::Verified;
 pub(crate) use writer::{TableOptions, TableWriter};

@@ -87,7 +87,11 @@ mod tests {
         let key = |key: &str| Slice::from(key.as_bytes());
         vec![
             Fragment { start: key(""), end: Some(key("a")), stamps: vec![stamp(900, true), stamp(7, false)] },
-            Fragment { start: key("a"), end: Some(key("a\0")), stamps: vec![stamp(u64::MAX - 1, false), stamp(1, true)] },
+            Fragment {
+                start: key("a"),
+                end: Some(key("a\0")),
+                stamps: vec![stamp(u64::MAX - 1, false), stamp(1, true)],
+            },
             Fragment { start: key("b"), end: None, stamps: vec![stamp(5, false)] },
         ]
     }

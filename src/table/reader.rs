@@ -54,9 +54,7 @@ impl TableReader {
         let properties = load(BlockKind::Properties, footer.properties)?.unwrap_or_default();
         let meta = parse_properties(&properties, &source).map_err(bad(footer.properties)).map_err(at)?;
         let top = match load(BlockKind::TopIndex, footer.top)? {
-            Some(block) => {
-                IndexBlock::parse(block, footer.top.offset).map_err(bad(footer.top)).map_err(at)?
-            }
+            Some(block) => IndexBlock::parse(block, footer.top.offset).map_err(bad(footer.top)).map_err(at)?,
             None => IndexBlock::empty(),
         };
         let filter = load(BlockKind::Filter, footer.filter)?;

@@ -1,5 +1,7 @@
 //! A cursor over one level: its tables, which do not overlap, one behind the other.
 
+use std::fmt;
+
 use super::{Caching, Table, TableCursor};
 use crate::sync::Arc;
 use crate::version::{KeyCursor, RangeTombstones, Stamp, VersionRef};
@@ -18,8 +20,13 @@ pub(crate) struct RunCursor {
 
 impl RunCursor {
     /// `tables` must be in key order and must not overlap.
-    pub(crate) fn new(tables: Vec<Arc<Table>>, caching: Caching) -> Self {
-        Self { tables, caching, span: (0, Timestamp::MAX), current: None, covering: None }
+    pub(crate) fn new(tables: Vec<Arc<Table>>) -> Self {
+        Self { tables, caching: Caching::Fill, span: (0, Timestamp::MAX), current: None, covering: None }
+    }
+
+    /// What a merge reads is read once: it leaves nothing in the block cache.
+    pub(crate) fn for_merge(tables: Vec<Arc<Table>>) -> Self {
+        Self { caching: Caching::LookUp, ..Self::new(tables) }
     }
 
     /// As [`TableCursor::set_timestamp_range`]; tables without a timestamp in the range are not even opened.
@@ -38,11 +45,7 @@ impl RunCursor {
     }
 
     /// Tries the tables in `places` until one has a key where `step` moves to.
-    fn to(
-        &mut self,
-        places: impl Iterator<Item = usize>,
-        step: impl Fn(&mut TableCursor) -> Result<()>,
-    ) -> Result<()> {
+    fn to(&mut self, places: impl Iterator<Item = usize>, step: impl Fn(&mut TableCursor) -> Result<()>) -> Result<()> {
         let mut held = self.current.take();
         for place in places {
             if !self.matters(place) {
@@ -83,6 +86,13 @@ impl RunCursor {
             return Ok(Some(place));
         }
         Ok(None)
+    }
+}
+
+impl fmt::Debug for RunCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables: Vec<_> = self.tables.iter().map(|table| table.meta().number).collect();
+        f.debug_struct("RunCursor").field("tables", &tables).field("key", &self.key()).finish_non_exhaustive()
     }
 }
 

@@ -13,9 +13,8 @@ use crate::{Result, Timestamp};
 
 impl TableReader {
     /// Checks every block against its checksum, the order of keys and timestamps, what the index, the filter and the
-    /// properties say of them, and that the blocks fill the file. Reads from the file, not from memory. Gives the number of
-    /// bytes checked, which is the file's length.
-    pub(crate) fn verify(&self) -> Result<u64> {
+    /// properties say of them, and that the blocks fill the file. Reads from the file, not from memory.
+    pub(crate) fn verify(&self) -> Result<Verified> {
         let mut verifier = Verifier {
             reader: self,
             bytes: 0,
@@ -30,6 +29,15 @@ impl TableReader {
         verifier.keys()?;
         verifier.rest()
     }
+}
+
+/// What was found good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verified {
+    /// The file's length.
+    pub(crate) bytes: u64,
+    pub(crate) keys: u64,
+    pub(crate) versions: u64,
 }
 
 /// A history block that several rows share: where it lies, its bytes, and where the next list begins.
@@ -184,7 +192,7 @@ impl Verifier<'_> {
     }
 
     /// What lies behind the keys, and the sums.
-    fn rest(mut self) -> Result<u64> {
+    fn rest(mut self) -> Result<Verified> {
         let (reader, meta, footer) = (self.reader, &self.reader.meta, self.reader.footer);
         let at = footer.properties.offset;
         if !footer.filter.is_none() {
@@ -220,7 +228,7 @@ impl Verifier<'_> {
         self.must(Footer::read(&reader.source, &tail)? == footer, len, "footer is not the one in memory")?;
         self.bytes += Footer::LEN as u64;
         self.must(self.bytes == len, len, "blocks do not fill the file")?;
-        Ok(self.bytes)
+        Ok(Verified { bytes: self.bytes, keys: self.keys, versions: self.versions })
     }
 
     fn load(&mut self, kind: BlockKind, handle: Handle) -> Result<Bytes> {
