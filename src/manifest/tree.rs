@@ -13,7 +13,7 @@ use std::ops::Bound;
 use super::EditError;
 use crate::format::FileNumber;
 use crate::sync::Arc;
-use crate::table::TableMeta;
+use crate::table::{Table, TableMeta};
 
 /// How many levels a tree has, level 0 included.
 pub(crate) const LEVELS: usize = 7;
@@ -26,6 +26,12 @@ pub(crate) trait HasMeta {
 impl HasMeta for TableMeta {
     fn meta(&self) -> &TableMeta {
         self
+    }
+}
+
+impl HasMeta for Table {
+    fn meta(&self) -> &TableMeta {
+        self.meta()
     }
 }
 

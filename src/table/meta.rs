@@ -255,8 +255,12 @@ impl Freeable {
     #[cfg(test)]
     pub(crate) fn of(freed: impl IntoIterator<Item = (Timestamp, u64)>) -> Self {
         let mut builder = FreeableBuilder::default();
-        freed.into_iter().for_each(|(timestamp, bytes)| builder.add(timestamp, bytes));
-        builder.finish()
+        let mut sum = 0;
+        for (timestamp, bytes) in freed {
+            builder.add(timestamp, bytes);
+            sum += bytes;
+        }
+        builder.finish(sum, sum)
     }
 
     /// How many bytes a floor at `floor` frees.
