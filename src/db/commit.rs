@@ -19,6 +19,16 @@ pub(crate) const LATE: u8 = 1;
 /// What a memtable entry costs beside its bytes.
 const ENTRY_OVERHEAD: usize = 100;
 
+/// What an operation will cost a memtable, in bytes.
+pub(crate) fn operation_cost(kind: &OpKind<'_>) -> usize {
+    let bytes = match kind {
+        OpKind::Put { key, value, .. } => key.len() + value.len(),
+        OpKind::Delete { key } => key.len(),
+        OpKind::DeleteRange { start, end } => start.len() + end.map_or(0, <[u8]>::len),
+    };
+    bytes + ENTRY_OVERHEAD
+}
+
 /// The body of a commit record: the timestamp, then the operations as the batch encoded them.
 pub(crate) fn split_record(payload: &[u8]) -> Option<(Timestamp, &[u8])> {
     let (timestamp, operations) = payload.split_first_chunk::<8>()?;

@@ -125,7 +125,7 @@ impl Engine {
         changes.extend(outcome.tables.iter().map(|table| Change::AddTable {
             keyspace: job.keyspace,
             level,
-            table: Box::new(table.meta().clone()),
+            table: table.shared_meta(),
         }));
         let added: Vec<_> = outcome.tables.iter().map(|table| (level, Arc::clone(table))).collect();
         {
@@ -152,7 +152,7 @@ impl Engine {
             for table in keyspace.tree.level(*level).iter().filter(|table| numbers.contains(&table.meta().number)) {
                 let number = table.meta().number;
                 changes.push(Change::RemoveTable { keyspace: job.keyspace, level: *level, number });
-                let meta = Box::new(table.meta().clone());
+                let meta = table.shared_meta();
                 changes.push(Change::AddTable { keyspace: job.keyspace, level: output, table: meta });
                 added.push((output, Arc::clone(table)));
                 removed.push((*level, number));

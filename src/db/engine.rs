@@ -329,6 +329,15 @@ impl Engine {
         }
     }
 
+    pub(crate) fn log_if_any(&self) -> Option<Arc<Log>> {
+        self.log.load_full()
+    }
+
+    /// Where a new log would begin.
+    pub(crate) fn log_successor(&self) -> LogStart {
+        self.log_if_any().map_or_else(|| *self.next_log.lock(), |log| log.successor())
+    }
+
     pub(crate) fn set_log(&self, log: Option<Arc<Log>>) {
         self.log.store(log);
     }

@@ -29,6 +29,18 @@ pub(crate) struct FlushUnit {
     mems: Vec<(KeyspaceId, Arc<Mem>)>,
 }
 
+impl FlushUnit {
+    /// One that replay has filled.
+    pub(crate) fn replayed(
+        sequence: Sequence,
+        log_end: LogPosition,
+        last_timestamp: Timestamp,
+        mems: Vec<(KeyspaceId, Arc<Mem>)>,
+    ) -> Self {
+        Self { sequence, log_end, last_timestamp, mems }
+    }
+}
+
 impl Engine {
     /// Under the commit lock: seals the active memtables of `ids`, and of those that must be flushed with them, and queues
     /// their flush.
@@ -107,7 +119,7 @@ impl Engine {
             changes.push(Change::KeyspaceFloor { id: *id, floor: floor.floor });
             changes.push(Change::KeyspaceLog { id: *id, position: unit.log_end.0 });
             for table in &outcome.tables {
-                changes.push(Change::AddTable { keyspace: *id, level: 0, table: Box::new(table.meta().clone()) });
+                changes.push(Change::AddTable { keyspace: *id, level: 0, table: table.shared_meta() });
             }
             outcomes.push((*id, Arc::clone(mem), outcome));
         }
@@ -151,7 +163,3 @@ impl Engine {
 
 }
 
-/// The tree of nothing.
-pub(crate) fn empty_tree() -> Arc<TableTree> {
-    Arc::new(TableTree::default())
-}

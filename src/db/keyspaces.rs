@@ -1,7 +1,6 @@
 //! Making and dropping keyspaces.
 
 use super::engine::Engine;
-use super::flush::empty_tree;
 use super::keyspace::KeyspaceCore;
 use super::world::{KeyspaceVersion, Mem};
 use crate::manifest::{Change, Edit, KeyspaceId, ManifestState};
@@ -26,16 +25,14 @@ impl Engine {
             return Err(Error::UnknownKeyspace { name: name.into() });
         }
         self.check_writable()?;
-        let id = self.next_keyspace();
+        let id = self.manifest.lock().state().next_keyspace_id;
         let manual = settings.retention == Retention::Manual;
         let created_at = self.current.horizon().last_timestamp;
         let create =
             Change::CreateKeyspace { id, name: name.to_owned(), options: Box::new(settings.clone()), created_at };
         let core = Arc::new(KeyspaceCore::new(id, name.to_owned(), settings, 0));
-        // Nothing is logged for it before this position, so replay need not ask.
-        let position = self.log()?.end().0;
         self.edit(
-            |_| Ok(Edit::from(vec![create, Change::KeyspaceLog { id, position: 0.min(position) }])),
+            |_| Ok(Edit::from(vec![create])),
             |world| {
                 if manual {
                     // Both are raised before the manifest is edited, or after this keyspace is seen: it misses neither.
@@ -46,16 +43,12 @@ impl Engine {
                     core: Arc::clone(&core),
                     active: Arc::new(Mem::new()),
                     sealed: Vec::new(),
-                    tree: empty_tree(),
+                    tree: Arc::default(),
                 };
                 Ok((world.with(version), ()))
             },
         )?;
         Ok(core)
-    }
-
-    fn next_keyspace(&self) -> KeyspaceId {
-        self.manifest.lock().state().next_keyspace_id
     }
 
     /// Drops the keyspace of this name.

@@ -59,6 +59,24 @@ impl MergeInput {
         }
     }
 
+    /// All memtables, as far as `visible`, to one table of level 0, by the floor that stands.
+    pub(crate) fn flush_all(keyspace: &KeyspaceVersion, visible: Sequence) -> Self {
+        let full = || keyspace.memtables().filter(|mem| !mem.entries.is_empty());
+        Self {
+            collect: CollectInput {
+                sources: full().map(|mem| read::memtable(mem, visible)).collect(),
+                ranges: full().map(|mem| vec![Arc::new(mem.entries.range_tombstones(visible))]).collect(),
+                lower: Slice::empty(),
+                upper: None,
+            },
+            floor: keyspace.core.floor(),
+            keyspace: keyspace.core.id,
+            outside: OutsideSources { mems: Vec::new(), tree: Arc::clone(&keyspace.tree) },
+            options: table_options(keyspace, 0),
+            cuts: None,
+        }
+    }
+
     /// The tables of a compaction.
     pub(crate) fn compaction(keyspace: &KeyspaceVersion, pick: &Pick, floor: Timestamp) -> Result<Self> {
         let mut sources = Vec::new();

@@ -14,12 +14,18 @@ use crate::format::FileNumber;
 use crate::log::LogPosition;
 use crate::manifest::{KeyspaceId, Tree};
 use crate::memtable::Memtable;
+use crate::table::{Table, TableMeta, TableStore};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::version::Sequence;
 use crate::{Result, Timestamp};
 
 /// The tree of one keyspace.
-pub(crate) type TableTree = Tree<Arc<crate::table::Table>>;
+pub(crate) type TableTree = Tree<Arc<Table>>;
+
+/// The tree of these tables, to be opened when they are needed.
+pub(crate) fn tree_of(tables: &Tree<Arc<TableMeta>>, store: &Arc<TableStore>) -> Arc<TableTree> {
+    Arc::new(tables.map(|meta| Table::new(store, Arc::clone(meta))))
+}
 
 /// A memtable and what the engine knows of it.
 #[derive(Debug)]
@@ -119,7 +125,7 @@ impl KeyspaceVersion {
         next
     }
 
-    pub(crate) fn with_tree(&self, added: &[(usize, Arc<crate::table::Table>)], removed: &[(usize, FileNumber)]) -> Result<Self> {
+    pub(crate) fn with_tree(&self, added: &[(usize, Arc<Table>)], removed: &[(usize, FileNumber)]) -> Result<Self> {
         let mut next = self.clone();
         next.tree = Arc::new(self.tree.apply(added, removed)?);
         Ok(next)
