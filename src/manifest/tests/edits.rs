@@ -215,7 +215,7 @@ fn cuts_are_forgotten_with_their_segment_and_replaced_by_earlier_ones() {
     let first = [Change::LogCut(cut(1, 10, 3)), Change::LogCut(cut(3, 30, 4)), Change::LogCut(cut(4, 35, 6))];
     let with = |change| cuts_after(first.iter().cloned().chain([change]).collect());
     assert_eq!(with(Change::LogStart { ordinal: 3, position: 30 }), [cut(3, 30, 4), cut(4, 35, 6)]);
-    assert_eq!(with(Change::LogStart { ordinal: 5, position: 35 }), []);
+    assert_eq!(with(Change::LogStart { ordinal: 6, position: 35 }), []);
     assert_eq!(with(Change::LogCut(cut(3, 20, 7))), [cut(1, 10, 3), cut(3, 20, 7)]);
     assert_eq!(with(Change::LogCut(cut(4, 35, 6))), [cut(1, 10, 3), cut(3, 30, 4), cut(4, 35, 6)]);
 }
