@@ -14,19 +14,19 @@ use crate::fs::{Fs, Purpose};
 use crate::{Error, Result};
 
 const HEADER: Header = Header { magic: b"strandCU", kind: 0x43 };
-/// The name of the file that says which manifest counts.
-pub(crate) const CURRENT: &str = "CURRENT";
-/// The name under which the next one is prepared.
-pub(crate) const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
-
 /// `CURRENT` has no number of its own.
 const NO_NUMBER: FileNumber = FileNumber(0);
+
+/// The file's name.
+pub(crate) const CURRENT: &str = "CURRENT";
+/// Its name until it is put in place.
+pub(crate) const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
 
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(CURRENT)
 }
 
-pub(super) fn temporary_path(dir: &Path) -> PathBuf {
+fn temporary_path(dir: &Path) -> PathBuf {
     dir.join(CURRENT_TEMPORARY)
 }
 

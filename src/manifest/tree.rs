@@ -139,7 +139,6 @@ impl<T: HasMeta> Tree<T> {
         let at = files.partition_point(|other| other.meta().smallest < meta.smallest);
         let before = at.checked_sub(1).and_then(|before| files.get(before)).map(T::meta);
         let after = files.get(at).map(T::meta);
-        let reaches = |lower: &TableMeta, upper: &TableMeta| lower.upper.admits(&upper.smallest);
         let overlapping = before.filter(|before| reaches(before, meta)).or(after.filter(|after| reaches(meta, after)));
         if let Some(other) = overlapping {
             return Err(EditError::Overlap { level, number: meta.number, other: other.number });
@@ -164,6 +163,20 @@ impl<T: HasMeta + Clone> Tree<T> {
             next.add(*level, file.clone())?;
         }
         Ok(next)
+    }
+}
+
+/// Whether a file's bounds reach to those of the one that comes behind it by key.
+fn reaches(file: &TableMeta, behind: &TableMeta) -> bool {
+    file.upper.admits(&behind.smallest)
+}
+
+/// Whether files are in order and do not overlap, as those of a level below level 0 must not (T3).
+pub(crate) fn check_run<T: HasMeta>(level: usize, files: &[T]) -> Result<(), EditError> {
+    let metas = || files.iter().map(T::meta);
+    match metas().zip(metas().skip(1)).find(|(file, behind)| reaches(file, behind)) {
+        Some((other, file)) => Err(EditError::Overlap { level, number: file.number, other: other.number }),
+        None => Ok(()),
     }
 }
 
@@ -249,6 +262,20 @@ mod tests {
         assert_eq!(next.iter().map(|(level, _)| level).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1, 2]);
         assert!(!next.is_empty() && Tree::<TableMeta>::default().is_empty());
         assert_eq!(next.levels().len(), LEVELS);
+    }
+
+    #[test]
+    fn a_run_is_checked_for_order_and_overlap() {
+        // T3
+        let tree = tree();
+        assert_eq!(check_run(1, tree.level(1)), Ok(()));
+        assert_eq!(check_run::<TableMeta>(1, &[]), Ok(()));
+        let overlap =
+            |number, other| Err(EditError::Overlap { level: 1, number: FileNumber(number), other: FileNumber(other) });
+        let reversed: Vec<_> = tree.level(1).iter().rev().cloned().collect();
+        assert_eq!(check_run(1, &reversed), overlap(3, 4));
+        assert_eq!(check_run(1, &[file(1, "a", to("b")), file(2, "b", to("c"))]), overlap(2, 1));
+        assert_eq!(check_run(1, &[file(1, "a", before("b")), file(2, "b", to("c"))]), Ok(()));
     }
 
     #[test]
