@@ -29,7 +29,7 @@ use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber, parse_file_name};
 use crate::fs::{FileLock, Fs, Purpose, StdFs};
 use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
-use crate::manifest::{self, Change, Cut, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
+use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
 use crate::options::Options;
 use crate::sync::Arc;
 use crate::table::{BlockCache, TableStore};
@@ -77,18 +77,18 @@ impl Options {
             return Ok(());
         }
         let lock = take_lock(&*fs, dir)?;
-        // The name by which everything is found goes first: what a crash leaves of the rest is no database.
+        // The name by which everything is found goes last: after a crash the rest can be removed by another call.
         let mut entries = fs.list(Purpose::Directory, dir).at_path(dir)?;
-        entries.sort_by_key(|entry| entry.name != manifest::CURRENT);
+        entries.sort_by_key(|entry| entry.name == manifest::CURRENT);
         for entry in &entries {
             let path = dir.join(&entry.name);
             let ours = parse_file_name(&entry.name).is_some()
                 || [manifest::CURRENT, manifest::CURRENT_TEMPORARY].contains(&entry.name.as_str());
             if entry.is_file && ours {
-                fs.remove(Purpose::Directory, &path).at_path(&path)?;
                 if entry.name == manifest::CURRENT {
                     fs.sync_dir(Purpose::Directory, dir).at_path(dir)?;
                 }
+                fs.remove(Purpose::Directory, &path).at_path(&path)?;
             }
         }
         let path = dir.join(LOCK);
@@ -210,14 +210,9 @@ fn fresh_state() -> ManifestState {
 /// What the manifest knows of the log.
 pub(crate) fn expectation(state: &ManifestState) -> Expectation {
     let start = LogStart { ordinal: state.log.start_ordinal, position: LogPosition(state.log.start_position) };
-    let cut = |cut: &Cut| log::Cut {
-        ordinal: cut.ordinal,
-        end: LogPosition(cut.end),
-        next_ordinal: cut.next_ordinal,
-    };
     Expectation {
         start,
-        cuts: state.log.cuts.iter().map(cut).collect(),
+        cuts: state.log.cuts.clone(),
         proved: Proof { ordinal: 0, position: LogPosition(state.log.proved) },
     }
 }
@@ -326,7 +321,6 @@ impl Engine {
         state.file_number_bound = self.set_numbers_aside();
         state.log.proved = state.log.proved.max(log.end().0);
         if let Some(cut) = log.cut {
-            let cut = Cut { ordinal: cut.ordinal, end: cut.end.0, next_ordinal: cut.next_ordinal };
             state = state.after(&Edit::from(vec![Change::LogCut(cut)]))?;
         }
         let number = self.allocate_file()?;
