@@ -30,7 +30,7 @@ impl Outside for TestOutside {
             return Ok(vec![(Slice::copy_of(start), end.map(Slice::copy_of))]);
         }
         let within = |key: &&[u8]| *key >= start && end.is_none_or(|end| *key < end);
-        let held = KEYS.into_iter().filter(within).filter(|key| self.may_hold(key, at_or_below).unwrap());
+        let held = KEYS.into_iter().rev().filter(within).filter(|key| self.may_hold(key, at_or_below).unwrap());
         Ok(held.map(|key| (Slice::copy_of(key), Some(Slice::from([key, b"\0"].concat())))).collect())
     }
 }
