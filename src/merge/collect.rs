@@ -128,7 +128,8 @@ pub(crate) fn collect<S: KeyCursor>(
         let mut writer = KeyWriter::new(&mut collector);
         match keys.parts() {
             (sources, &[only]) => {
-                let Some(source) = sources.get_mut(only) else { break };
+                #[expect(clippy::indexing_slicing, reason = "`parts` numbers the sources that it gives")]
+                let source = &mut sources[only];
                 let mut version = source.version_at(Timestamp::MAX)?;
                 while let Some(found) = version
                     && writer.offer(only, found)?
