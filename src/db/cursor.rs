@@ -41,7 +41,10 @@ impl Iter {
         Self { session: Arc::clone(session), state }
     }
 
-    fn step(&mut self, step: impl FnOnce(&mut Scan<Source, Open>) -> Option<Result<(Slice, Slice)>>) -> Option<Result<(Slice, Slice)>> {
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut Scan<Source, Open>) -> Option<Result<(Slice, Slice)>>,
+    ) -> Option<Result<(Slice, Slice)>> {
         if let Err(closed) = self.session.engine().check_open()
             && !matches!(self.state, State::Ended)
         {
@@ -99,7 +102,13 @@ pub struct Cursor {
 impl Cursor {
     pub(crate) fn new(session: &Arc<Session>, target: Result<Target>, at: At) -> Self {
         let inner = match target {
-            Ok(target) => Ok(Box::new(AsOfCursor::new(target.merging(), at.timestamp, at.now, Bound::Unbounded, Bound::Unbounded))),
+            Ok(target) => Ok(Box::new(AsOfCursor::new(
+                target.merging(),
+                at.timestamp,
+                at.now,
+                Bound::Unbounded,
+                Bound::Unbounded,
+            ))),
             Err(error) => Err(Some(error)),
         };
         Self { session: Arc::clone(session), inner }
@@ -109,7 +118,9 @@ impl Cursor {
         self.session.engine().check_open()?;
         match &mut self.inner {
             Ok(cursor) => step(cursor),
-            Err(error) => Err(error.take().unwrap_or_else(|| Error::invalid("the cursor was refused when it was made"))),
+            Err(error) => {
+                Err(error.take().unwrap_or_else(|| Error::invalid("the cursor was refused when it was made")))
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::handle::Session;
-use super::read::{Source, Target};
 use super::merge_job::range_tombstones;
+use super::read::{Source, Target};
 use super::world::KeyspaceVersion;
 use crate::merge::{self, SourceRanges};
 use crate::sync::Arc;
@@ -65,7 +65,11 @@ pub struct Changes {
 }
 
 impl Changes {
-    pub(crate) fn new(session: &Arc<Session>, target: Target, range: Option<RangeInclusive<Timestamp>>) -> Result<Self> {
+    pub(crate) fn new(
+        session: &Arc<Session>,
+        target: Target,
+        range: Option<RangeInclusive<Timestamp>>,
+    ) -> Result<Self> {
         let session = Arc::clone(session);
         let (Some(range), Target::Keyspace { version, horizon }) = (range, &target) else {
             return Ok(Self { session, inner: None });
@@ -74,7 +78,8 @@ impl Changes {
         if retained != 0 && *range.start() <= retained {
             return Err(Error::BelowRetained { requested: *range.start(), retained });
         }
-        let inner = merge::Changes::new(target.sources(), ranges(version, horizon.sequence)?, *range.start(), *range.end());
+        let inner =
+            merge::Changes::new(target.sources(), ranges(version, horizon.sequence)?, *range.start(), *range.end());
         Ok(Self { session, inner: Some(Box::new(inner)) })
     }
 }

@@ -179,11 +179,8 @@ fn recover(
     }
     let highest = highest_number(&*fs, &dir)?;
     let horizon = Horizon { sequence: replay.sequence, last_timestamp: replay.last_timestamp };
-    let commit = CommitState {
-        next_sequence: replay.sequence + 1,
-        last_timestamp: replay.last_timestamp,
-        closed: state.closed,
-    };
+    let commit =
+        CommitState { next_sequence: replay.sequence + 1, last_timestamp: replay.last_timestamp, closed: state.closed };
     let (world, units) = (replay.world(), std::mem::take(&mut replay.units));
     drop(replay);
     let parts = Parts {
@@ -223,7 +220,12 @@ fn highest_number(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(FileNumber(0)),
         listed => listed.at_path(dir)?,
     };
-    Ok(entries.iter().filter_map(|entry| parse_file_name(&entry.name)).map(|(_, number)| number).max().unwrap_or_default())
+    Ok(entries
+        .iter()
+        .filter_map(|entry| parse_file_name(&entry.name))
+        .map(|(_, number)| number)
+        .max()
+        .unwrap_or_default())
 }
 
 /// The log on its way into memtables.
@@ -361,4 +363,3 @@ impl Engine {
         Ok(())
     }
 }
-

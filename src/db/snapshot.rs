@@ -173,7 +173,14 @@ impl Snapshot {
             dropped: Mutex::new(registered.dropped.lock().clone()),
         });
         drop(registry);
-        Self { shared: Arc::new(Shared { session: Arc::clone(&self.shared.session), number, registered, now: self.shared.now }) }
+        Self {
+            shared: Arc::new(Shared {
+                session: Arc::clone(&self.shared.session),
+                number,
+                registered,
+                now: self.shared.now,
+            }),
+        }
     }
 
     /// The timestamp that it reads at.
@@ -257,4 +264,3 @@ impl Snapshot {
         Cursor::new(&self.shared.session, self.target(keyspace), self.at_time())
     }
 }
-

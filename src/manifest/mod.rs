@@ -22,7 +22,7 @@ pub(crate) use current::{CURRENT, CURRENT_TEMPORARY};
 pub(crate) use edit::{Change, Edit};
 pub(crate) use load::{Loaded, load};
 pub(crate) use state::{EditError, KeyspaceId, KeyspaceState, LogState, ManifestState};
-pub(crate) use tree::{HasMeta, LEVELS, Tree, check_run};
+pub(crate) use tree::{HasMeta, LEVELS, Tree};
 pub(crate) use writer::Manifest;
 
 #[cfg(test)]

@@ -63,15 +63,7 @@ impl<T> Tree<T> {
 impl<T: HasMeta> Tree<T> {
     /// Whether each level below level 0 is in order and free of overlaps (T3).
     pub(crate) fn check_order(&self) -> Result<(), EditError> {
-        for (level, files) in self.levels.iter().enumerate().skip(1) {
-            for (before, after) in files.iter().zip(files.iter().skip(1)) {
-                let (before, after) = (before.meta(), after.meta());
-                if before.upper.admits(&after.smallest) || after.smallest < before.smallest {
-                    return Err(EditError::Overlap { level, number: after.number, other: before.number });
-                }
-            }
-        }
-        Ok(())
+        self.levels().enumerate().skip(1).try_for_each(|(level, files)| check_run(level, files))
     }
 
     /// The files of a level: of level 0 newest first, of the others by key.
@@ -172,7 +164,7 @@ fn reaches(file: &TableMeta, behind: &TableMeta) -> bool {
 }
 
 /// Whether files are in order and do not overlap, as those of a level below level 0 must not (T3).
-pub(crate) fn check_run<T: HasMeta>(level: usize, files: &[T]) -> Result<(), EditError> {
+fn check_run<T: HasMeta>(level: usize, files: &[T]) -> Result<(), EditError> {
     let metas = || files.iter().map(T::meta);
     match metas().zip(metas().skip(1)).find(|(file, behind)| reaches(file, behind)) {
         Some((other, file)) => Err(EditError::Overlap { level, number: file.number, other: other.number }),
