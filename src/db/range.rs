@@ -24,7 +24,7 @@ pub(crate) type KeyBounds = (Bound<Slice>, Bound<Slice>);
 /// takes(&String::from("a")..&String::from("f"));
 /// takes((Bound::Excluded("a"), Bound::Unbounded));
 /// ```
-pub trait KeyRange: sealed::IntoBounds {}
+pub trait KeyRange: IntoBounds {}
 
 pub(crate) mod sealed {
     /// What a range of keys is to the engine.

@@ -19,12 +19,12 @@ use crate::version::Sequence;
 use crate::{Result, Timestamp};
 
 /// The tree of one keyspace.
-pub(crate) type TableTree = Tree<crate::table::Table>;
+pub(crate) type TableTree = Tree<Arc<crate::table::Table>>;
 
 /// A memtable and what the engine knows of it.
 #[derive(Debug)]
 pub(crate) struct Mem {
-    pub(crate) entries: Memtable,
+    pub(crate) entries: Arc<Memtable>,
     /// Where the first logged commit of this memtable begins in the log; `u64::MAX`: nowhere yet. Set under the commit lock, before the entry
     /// is inserted, so that a log segment is never freed under a commit that is on its way.
     first_position: AtomicU64,
@@ -39,7 +39,7 @@ pub(crate) struct Mem {
 impl Mem {
     pub(crate) fn new() -> Self {
         Self {
-            entries: Memtable::new(),
+            entries: Arc::new(Memtable::new()),
             first_position: AtomicU64::new(u64::MAX),
             first_unlogged: AtomicU64::new(u64::MAX),
             charged: AtomicUsize::new(0),

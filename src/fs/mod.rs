@@ -83,6 +83,7 @@ pub trait Fs: Send + Sync + 'static {
 }
 
 /// A file open for reading at any place.
+#[allow(clippy::len_without_is_empty, reason = "a call that can fail, not the size of a collection")]
 pub trait ReadFile: Send + Sync {
     /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends before.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;

@@ -162,7 +162,7 @@ fn torn(content: &Content, random: &mut Random) -> Content {
     let cut = match random.between(0, 6) {
         0 => Some(synced),
         1 => Some(len),
-        2 => Some(content.unsynced.get(random.between(0, content.unsynced.len() - 1)).copied().unwrap_or(len)),
+        2 => content.unsynced.get(random.between(0, content.unsynced.len().saturating_sub(1))).copied(),
         3 => Some(random.between(synced, len)),
         4 => Some((random.between(synced, len) / SECTOR_BYTES * SECTOR_BYTES).max(synced)),
         _ => None,

@@ -8,6 +8,9 @@ mod image;
 mod random;
 mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use image::PowerCut;
 
 use std::fmt;
@@ -79,8 +82,8 @@ impl MemFs {
         Ok(bytes)
     }
 
-    /// Puts other bytes into a file, or makes one, as if it had been so for long, for tests and simulations: durably, without
-    /// regard to the limit, and seen by those who have the file open.
+    /// Puts other bytes into a file, for tests and simulations: durably, without regard to the limit, and seen by those who
+    /// have the file open. A file that is not there is made, and its name and the directories above are durable as well.
     ///
     /// # Errors
     /// The path leads through a file, or is a directory.

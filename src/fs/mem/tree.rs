@@ -69,11 +69,6 @@ impl Tree {
         self.dirs.get(&id).ok_or_else(not_found)
     }
 
-    pub(super) fn dir_mut(&mut self, path: &Path) -> io::Result<&mut Dir> {
-        let id = self.dir_id(&names_of(path)?)?;
-        self.dirs.get_mut(&id).ok_or_else(not_found)
-    }
-
     /// The directory that holds the last name of `path`, and that name.
     pub(super) fn place<'a>(&mut self, path: &'a Path) -> io::Result<(&mut Dir, &'a str)> {
         let names = names_of(path)?;

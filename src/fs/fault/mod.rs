@@ -1,5 +1,8 @@
 //! A file system that fails when told to, and keeps a record of what was asked of it.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
