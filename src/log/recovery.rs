@@ -73,7 +73,7 @@ pub(crate) fn recover(
         Ending::BadHeader { number, damage } => return Err(damage.in_file(FileKind::Log.path(dir, number), 0)),
         Ending::BadRecord => {
             let last = replayed.segments.last().map_or(FileNumber::default(), |last| last.number);
-            let reason = format!("no valid log record, though the log was synced up to position {proved}");
+            let reason = format!("the log ends here, though it was synced up to position {proved}");
             return Err(Error::corruption(FileKind::Log.path(dir, last), replayed.end_offset, reason));
         }
     };

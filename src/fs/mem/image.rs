@@ -154,7 +154,11 @@ fn apply(change: &Change, names: &mut BTreeMap<String, Node>) {
 /// Some of the writes since the last sync, and some length.
 fn torn(content: &Content, random: &mut Random) -> Content {
     let (synced, len) = (content.synced, content.bytes.len());
-    let reserved = if random.chance(1, 2) { content.reserved } else { content.synced_reserved };
+    let reserved = match random.between(0, 3) {
+        0 => content.settled,
+        1 => content.reserved,
+        _ => content.synced_reserved,
+    };
     if synced == len {
         return content.durable_prefix(len, reserved);
     }

@@ -78,7 +78,7 @@ impl World {
         if self.chance(10) {
             return None;
         }
-        self.manifest.cuts.extend(recovered.cut);
+        self.cut(recovered.cut);
         if self.chance(10) {
             return None;
         }
@@ -95,6 +95,16 @@ impl World {
         }
         let segment_bytes = self.random.random_range(60..600);
         Log::create(env(fs, segment_bytes, &self.numbers), recovered.next, recovered.segments).ok()
+    }
+
+    /// As the manifest keeps cuts: one replaces those at or behind its place.
+    fn cut(&mut self, cut: Option<Cut>) {
+        let Some(cut) = cut else { return };
+        let Expectation { start, cuts, proved } = &mut self.manifest;
+        assert!(cut.ordinal >= start.ordinal && cut.next_ordinal > cut.ordinal && cut.end >= proved.position);
+        assert!(cuts.iter().all(|earlier| earlier.next_ordinal <= cut.next_ordinal));
+        cuts.retain(|earlier| earlier.ordinal < cut.ordinal);
+        cuts.push(cut);
     }
 
     fn append(&mut self, log: &Log) -> Result<()> {
@@ -125,7 +135,10 @@ impl World {
                 let from = self.history.partition_point(|commit| commit.end <= self.manifest.start.position);
                 if from < synced {
                     let covered = &self.history[self.random.random_range(from..synced)];
-                    self.manifest.start = log.start_at(covered.end);
+                    let start = log.start_at(covered.end);
+                    assert!(start.ordinal >= self.manifest.start.ordinal);
+                    self.manifest.start = start;
+                    self.manifest.cuts.retain(|cut| cut.ordinal >= start.ordinal);
                     self.manifest.proved = log.proof();
                 }
             }
@@ -225,7 +238,7 @@ fn a_first_segment_that_never_got_its_header_is_no_error() {
     let (recovered, commits) = replay(&fs, &from_begin()).unwrap();
     assert_eq!((commits.len(), recovered.dead.len(), recovered.end()), (0, 2, LogPosition(0)));
     let cut = recovered.cut.unwrap();
-    assert_eq!(cut, Cut { ordinal: 0, end: LogPosition(0), next_ordinal: 3 });
+    assert_eq!(cut, Cut { ordinal: 1, end: LogPosition(0), next_ordinal: 3 });
     let numbers = Numbers::new(AtomicU64::new(2));
     let log = Log::create(env(&fs, 500, &numbers), recovered.next, Vec::new()).unwrap();
     let first = commit(&log, b"first");
