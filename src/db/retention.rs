@@ -85,7 +85,7 @@ impl Engine {
         self.edit_in_living(vec![Change::ManualFloor { floor }, Change::LogProved { position: log_end.0 }], |world| {
             self.manual_floor.fetch_max(floor, Ordering::SeqCst);
             for keyspace in world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
-                keyspace.core.raise_floor(floor);
+                keyspace.core.raise_floor(floor, log_end);
             }
             Ok((world.clone(), ()))
         })?;
