@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod during_sync;
 mod failure;
 
 use std::path::{Path, PathBuf};
