@@ -125,6 +125,11 @@ impl Table {
         self.obsolete.store(true, Ordering::Release);
     }
 
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
+        self.slot.reader.load().is_some()
+    }
+
     /// Every reader writes this only once after the store has looked.
     fn touch(&self) {
         if !self.slot.used.load(Ordering::Relaxed) {

@@ -101,6 +101,11 @@ impl TableReader {
         Ok(history.version().map(|version| version.to_owned()))
     }
 
+    #[cfg(test)]
+    pub(super) fn cache(&self) -> &BlockCache<Bytes> {
+        self.source.cache()
+    }
+
     pub(super) fn index(&self, caching: Caching, span: Span) -> Index<'_> {
         Index { top: &self.top, source: &self.source, caching, span }
     }
