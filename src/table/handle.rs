@@ -78,7 +78,7 @@ struct Slot {
 
 /// One table of a tree. Views, merges and cursors share it; while anyone does, its file stays.
 pub(crate) struct Table {
-    meta: TableMeta,
+    meta: Arc<TableMeta>,
     store: Arc<TableStore>,
     slot: Arc<Slot>,
     obsolete: AtomicBool,
@@ -86,13 +86,18 @@ pub(crate) struct Table {
 
 impl Table {
     /// The file must be there by the time it is read.
-    pub(crate) fn new(store: &Arc<TableStore>, meta: TableMeta) -> Arc<Self> {
+    pub(crate) fn new(store: &Arc<TableStore>, meta: Arc<TableMeta>) -> Arc<Self> {
         let slot = Slot { reader: ArcSwapOption::empty(), used: AtomicBool::new(false), opening: Mutex::new(()) };
         Arc::new(Self { meta, store: store.clone(), slot: Arc::new(slot), obsolete: AtomicBool::new(false) })
     }
 
     pub(crate) fn meta(&self) -> &TableMeta {
         &self.meta
+    }
+
+    /// The same, to be kept elsewhere too.
+    pub(crate) fn shared_meta(&self) -> Arc<TableMeta> {
+        Arc::clone(&self.meta)
     }
 
     /// The open table; opens it if need be.

@@ -251,6 +251,18 @@ pub(crate) struct Freeable {
 impl Freeable {
     pub(crate) const STEPS: usize = 32;
 
+    /// What a builder makes of these bytes, each with the least floor that frees them.
+    #[cfg(test)]
+    pub(crate) fn of(freed: impl IntoIterator<Item = (Timestamp, u64)>) -> Self {
+        let mut builder = FreeableBuilder::default();
+        let mut sum = 0;
+        for (timestamp, bytes) in freed {
+            builder.add(timestamp, bytes);
+            sum += bytes;
+        }
+        builder.finish(sum, sum)
+    }
+
     /// How many bytes a floor at `floor` frees.
     pub(crate) fn at(&self, floor: Timestamp) -> u64 {
         let after = self.steps.partition_point(|(timestamp, _)| *timestamp <= floor);

@@ -1,0 +1,164 @@
+//! From memtables to tables: sealing, flush units, and what may be freed afterwards.
+//!
+//! Memtables are sealed under the commit lock, so a seal is a point in the order of commits: everything reserved before goes to the sealed
+//! one or an older one, everything after to its successor. Keyspaces whose active memtables share an unlogged batch are sealed
+//! together, as one unit, and a unit is named in one manifest edit, so that such a batch becomes durable whole (L4). Units are
+//! flushed in the order in which they were sealed (L5), and only once all their commits are published (V1).
+
+use std::collections::BTreeSet;
+
+use super::engine::{CommitState, Engine};
+use super::merge_job::{MergeInput, MergeOutcome};
+use super::world::{KeyspaceVersion, Mem, TableTree};
+use crate::fs::Purpose;
+use crate::log::LogPosition;
+use crate::manifest::{Change, KeyspaceId};
+use crate::sync::{Arc, MutexGuard, Ordering};
+use crate::version::Sequence;
+use crate::{Result, Timestamp};
+
+/// Memtables that are flushed in one edit.
+pub(crate) struct FlushUnit {
+    /// The last sequence reserved when it was sealed.
+    sequence: Sequence,
+    /// The log's end when it was sealed: its tables cover everything before.
+    log_end: LogPosition,
+    /// The highest timestamp reserved when it was sealed.
+    last_timestamp: Timestamp,
+    mems: Vec<(KeyspaceId, Arc<Mem>)>,
+}
+
+impl FlushUnit {
+    /// One that replay has filled.
+    pub(crate) fn replayed(
+        sequence: Sequence,
+        log_end: LogPosition,
+        last_timestamp: Timestamp,
+        mems: Vec<(KeyspaceId, Arc<Mem>)>,
+    ) -> Self {
+        Self { sequence, log_end, last_timestamp, mems }
+    }
+}
+
+impl Engine {
+    /// Under the commit lock: seals the active memtables of `ids`, and of those that must be flushed with them, and queues
+    /// their flush.
+    pub(crate) fn seal(&self, state: &mut MutexGuard<'_, CommitState>, ids: &[KeyspaceId]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mems = self.current.change(|world| {
+            let mut together: BTreeSet<KeyspaceId> = BTreeSet::new();
+            let mut waiting: Vec<KeyspaceId> = ids.to_vec();
+            while let Some(id) = waiting.pop() {
+                let Some(keyspace) = world.get(id) else { continue };
+                if together.insert(id) {
+                    waiting.extend(keyspace.active.links());
+                }
+            }
+            let mut next = world.clone();
+            let mut mems = Vec::new();
+            for id in together {
+                let Some(keyspace) = world.get(id).filter(|keyspace| !keyspace.active.is_untouched()) else { continue };
+                mems.push((id, Arc::clone(&keyspace.active)));
+                next = next.with(keyspace.with_sealed());
+            }
+            Ok((next, mems))
+        })?;
+        let charged: usize = mems.iter().map(|(_, mem)| mem.charged()).sum();
+        self.counters.buffered_bytes.fetch_sub(charged as u64, Ordering::Relaxed);
+        self.counters.sealed_bytes.fetch_add(charged as u64, Ordering::Relaxed);
+        if !mems.is_empty() {
+            self.enqueue(state, mems);
+            self.refresh_pressure(&self.background.jobs.lock());
+        }
+        Ok(())
+    }
+
+    /// Under the commit lock: queues a flush of nothing, which moves the log's start.
+    pub(crate) fn enqueue_empty_flush(&self, state: &MutexGuard<'_, CommitState>) {
+        self.enqueue(state, Vec::new());
+    }
+
+    fn enqueue(&self, state: &MutexGuard<'_, CommitState>, mems: Vec<(KeyspaceId, Arc<Mem>)>) {
+        let log_end = self.log().map_or(LogPosition(0), |log| log.end());
+        let (sequence, last_timestamp) = (state.reserved(), state.last_timestamp);
+        self.background.enqueue_flush(FlushUnit { sequence, log_end, last_timestamp, mems });
+    }
+
+    /// Seals what `choose` picks and waits until it, and all that was sealed before, is flushed.
+    pub(crate) fn flush_where(&self, choose: impl Fn(&KeyspaceVersion) -> bool) -> Result<()> {
+        let mut state = self.commit.lock();
+        self.check_sound()?;
+        let world = self.world();
+        let ids: Vec<_> = world.keyspaces().iter().filter(|one| choose(one)).map(|one| one.core.id).collect();
+        self.seal(&mut state, &ids)?;
+        let ticket = self.background.flush_ticket();
+        drop(state);
+        self.wait_for_flushes(ticket)
+    }
+
+    /// Flushes one unit: the job of a background thread.
+    pub(crate) fn flush_unit(&self, unit: &FlushUnit) -> Result<()> {
+        if !self.in_flight.wait_published(unit.sequence, &self.current.published) {
+            return self.check_sound();
+        }
+        let mut changes = Vec::new();
+        let mut outcomes: Vec<(KeyspaceId, Arc<Mem>, MergeOutcome)> = Vec::new();
+        let mut covered = unit.log_end;
+        for (id, mem) in &unit.mems {
+            let Some(core) = self.keyspace_core(*id) else { continue };
+            let floor = self.raise_merge_floor(&core, Some(mem))?;
+            covered = covered.max(floor.log_end);
+            // Looked at after the floor was raised: all that was ever admitted at or below it is there (R1).
+            let world = self.world();
+            let Some(keyspace) = world.get(*id) else { continue };
+            let input = MergeInput::flush(keyspace, mem, unit.sequence, floor.floor);
+            let outcome = self.run_merge(input, Purpose::Flush, &|_| self.check_sound())?;
+            changes.push(Change::KeyspaceFloor { id: *id, floor: floor.floor });
+            changes.push(Change::KeyspaceLog { id: *id, position: unit.log_end.0 });
+            let numbers = outcome.tables.iter().map(|table| (table.meta().number, floor.floor));
+            core.attempts.lock().extend(numbers);
+            for table in &outcome.tables {
+                changes.push(Change::AddTable { keyspace: *id, level: 0, table: table.shared_meta() });
+            }
+            outcomes.push((*id, Arc::clone(mem), outcome));
+        }
+        // L4: what the tables hold must not be ahead of the log.
+        let log = self.log()?;
+        log.sync_through(covered).map_err(|error| self.fail(error))?;
+        changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
+        changes.push(Change::LogProved { position: covered.0 });
+        let start = self.log_needed_from(unit);
+        changes.push(Change::LogStart { ordinal: log.start_at(start).ordinal, position: start.0 });
+        self.edit_in_living(changes, |world| {
+            let mut next = world.clone();
+            for (id, mem, outcome) in &outcomes {
+                let Some(keyspace) = world.get(*id) else {
+                    // Dropped meanwhile: nothing names the new tables.
+                    outcome.tables.iter().for_each(|table| table.mark_obsolete());
+                    continue;
+                };
+                let added: Vec<_> = outcome.tables.iter().map(|table| (0, Arc::clone(table))).collect();
+                next = next.with(keyspace.without(mem).with_tree(&added, &[])?);
+            }
+            Ok((next, ()))
+        })?;
+        let freed: usize = unit.mems.iter().map(|(_, mem)| mem.charged()).sum();
+        self.counters.sealed_bytes.fetch_sub(freed as u64, Ordering::Relaxed);
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        let written = outcomes.iter().map(|(_, _, outcome)| outcome.bytes()).sum();
+        self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
+        let removed = log.remove_before(start);
+        removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
+        Ok(())
+    }
+
+    /// Where replay would have to begin once `unit` is named: no memtable outside it holds anything of the log before.
+    fn log_needed_from(&self, unit: &FlushUnit) -> LogPosition {
+        let world = self.world();
+        let outside = |mem: &&Arc<Mem>| unit.mems.iter().all(|(_, flushed)| !Arc::ptr_eq(flushed, mem));
+        let held = world.keyspaces().iter().flat_map(|keyspace| keyspace.memtables()).filter(outside);
+        held.filter_map(|mem| mem.first_position()).fold(unit.log_end, LogPosition::min)
+    }
+}

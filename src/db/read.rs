@@ -1,0 +1,246 @@
+//! Reads of one keyspace at one moment: point lookups, and the sources that scans and merges walk.
+
+use std::ops::{Bound, RangeBounds, RangeInclusive};
+
+use super::world::{Horizon, KeyspaceVersion, Mem};
+use crate::memtable::MemtableCursor;
+use crate::merge::{Lookup, MergingCursor};
+use crate::sync::Arc;
+use crate::table::{RunCursor, Table};
+use crate::version::{KeyCursor, Sequence, Stamp, StoredVersion, VersionRef};
+use crate::{Error, Result, Slice, Timestamp};
+
+/// When a read takes place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At {
+    /// Versions above it are not seen.
+    pub(crate) timestamp: Timestamp,
+    /// What has expired at or before it is not seen (S7).
+    pub(crate) now: Timestamp,
+}
+
+/// What a read looks at.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// A keyspace that did not exist at that time.
+    Empty,
+    Keyspace {
+        version: Arc<KeyspaceVersion>,
+        horizon: Horizon,
+    },
+}
+
+impl Target {
+    pub(crate) fn get(&self, key: &[u8], at: At) -> Result<Option<Slice>> {
+        match self {
+            Self::Empty => Ok(None),
+            Self::Keyspace { version, horizon } => Ok(value(newest(version, *horizon, key, at.timestamp)?, || at.now)),
+        }
+    }
+
+    pub(crate) fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        at: At,
+    ) -> Result<Vec<Option<Slice>>> {
+        keys.into_iter().map(|key| self.get(key.as_ref(), at)).collect()
+    }
+
+    /// A cursor over all sources.
+    pub(crate) fn merging(&self) -> MergingCursor<Source> {
+        MergingCursor::new(self.sources())
+    }
+
+    /// Every source, newest first.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        match self {
+            Self::Empty => Vec::new(),
+            Self::Keyspace { version, horizon } => sources(version, horizon.sequence),
+        }
+    }
+}
+
+/// Refuses a timestamp below the floor. Called after the version was loaded: a floor is raised before a tree by which something
+/// was dropped is put in place, so whatever is missing from this tree, the floor is seen (R1).
+pub(crate) fn check_floor(version: &KeyspaceVersion, timestamp: Timestamp) -> Result<()> {
+    let retained = version.core.floor();
+    if timestamp < retained { Err(Error::BelowRetained { requested: timestamp, retained }) } else { Ok(()) }
+}
+
+/// The value that a version shows at the time that `now` says; asked only where there is an expiry.
+pub(crate) fn value(version: Option<StoredVersion>, now: impl FnOnce() -> Timestamp) -> Option<Slice> {
+    let version = version?;
+    match version.expires_at {
+        Some(expires_at) if expires_at <= now() => None,
+        _ => version.value,
+    }
+}
+
+/// The newest version of `key` at or below `timestamp`, whatever it says; `None` also where a range tombstone hides it.
+pub(crate) fn newest(
+    version: &KeyspaceVersion,
+    horizon: Horizon,
+    key: &[u8],
+    timestamp: Timestamp,
+) -> Result<Option<StoredVersion>> {
+    look_up(version, horizon, key, timestamp).map(Lookup::into_point)
+}
+
+/// The timestamp of the newest version of `key` at or below `timestamp` that history gives.
+pub(crate) fn newest_timestamp(
+    version: &KeyspaceVersion,
+    horizon: Horizon,
+    key: &[u8],
+    timestamp: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let lookup = look_up(version, horizon, key, timestamp)?;
+    Ok(lookup.newest_retained(version.core.floor()))
+}
+
+/// Asks one source after the other, newest first, until no older one can have a newer version (T2).
+fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: Timestamp) -> Result<Lookup> {
+    let mut lookup = Lookup::new(timestamp);
+    for mem in version.memtables().filter(|mem| !mem.entries.is_empty()) {
+        let point = mem.entries.get(key, timestamp, horizon.sequence);
+        let tombstone = mem.entries.covering(key, timestamp, horizon.sequence);
+        if lookup.offer(point, tombstone) {
+            return Ok(lookup);
+        }
+    }
+    let newer = version.tree.level(0).iter().filter(|table| table.meta().contains(key));
+    let lower = (1..crate::manifest::LEVELS).filter_map(|level| version.tree.level_for_key(level, key));
+    for table in newer.chain(lower) {
+        let meta = table.meta();
+        if !lookup.wants(meta.min_timestamp, meta.max_timestamp) {
+            continue;
+        }
+        let tombstone = match meta.range_tombstones {
+            0 => None,
+            _ => table.reader()?.range_tombstones().covering(key, timestamp),
+        };
+        if lookup.offer(table.get(key, timestamp)?, tombstone) {
+            break;
+        }
+    }
+    Ok(lookup)
+}
+
+/// One source of a keyspace.
+pub(crate) enum Source {
+    Memtable(MemtableCursor),
+    /// A table of level 0, or all tables of a lower level.
+    Run(RunCursor),
+}
+
+/// Every source of a keyspace in the order of arrival, newest first (T2), as far as `visible`.
+pub(crate) fn sources(version: &KeyspaceVersion, visible: Sequence) -> Vec<Source> {
+    let memtables = version.memtables().filter(|mem| !mem.entries.is_empty()).map(|mem| memtable(mem, visible));
+    memtables.chain(table_sources(&version.tree)).collect()
+}
+
+pub(crate) fn memtable(mem: &Arc<Mem>, visible: Sequence) -> Source {
+    Source::Memtable(mem.entries.cursor(visible))
+}
+
+fn table_sources(tree: &super::world::TableTree) -> impl Iterator<Item = Source> {
+    let newest = tree.level(0).iter().map(|table| run(vec![Arc::clone(table)]));
+    let levels = tree.levels().skip(1).filter(|level| !level.is_empty()).map(|level| run(level.to_vec()));
+    newest.chain(levels)
+}
+
+fn run(tables: Vec<Arc<Table>>) -> Source {
+    Source::Run(RunCursor::new(tables))
+}
+
+/// The same for a merge, which reads everything once and leaves the block cache to readers.
+pub(crate) fn run_for_merge(tables: Vec<Arc<Table>>) -> Source {
+    Source::Run(RunCursor::for_merge(tables))
+}
+
+macro_rules! on_source {
+    ($self:ident, $cursor:ident => $call:expr) => {
+        match $self {
+            Self::Memtable($cursor) => $call,
+            Self::Run($cursor) => $call,
+        }
+    };
+}
+
+impl KeyCursor for Source {
+    fn seek_to_first(&mut self) -> Result<()> {
+        on_source!(self, cursor => cursor.seek_to_first())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        on_source!(self, cursor => cursor.seek_to_last())
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        on_source!(self, cursor => cursor.seek(key))
+    }
+
+    fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
+        on_source!(self, cursor => cursor.seek_for_prev(key))
+    }
+
+    fn next(&mut self) -> Result<()> {
+        on_source!(self, cursor => cursor.next())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        on_source!(self, cursor => cursor.prev())
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        on_source!(self, cursor => cursor.key())
+    }
+
+    fn version_at(&mut self, timestamp: Timestamp) -> Result<Option<VersionRef<'_>>> {
+        on_source!(self, cursor => cursor.version_at(timestamp))
+    }
+
+    fn older_version(&mut self) -> Result<Option<VersionRef<'_>>> {
+        on_source!(self, cursor => cursor.older_version())
+    }
+
+    fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {
+        on_source!(self, cursor => cursor.covering(key, timestamp))
+    }
+
+    fn may_cover(&self) -> bool {
+        on_source!(self, cursor => cursor.may_cover())
+    }
+}
+
+/// A range of timestamps with both ends included; `None`: empty.
+pub(crate) fn timestamps(range: &impl RangeBounds<u64>) -> Option<RangeInclusive<Timestamp>> {
+    let start = match range.start_bound() {
+        Bound::Unbounded => 0,
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.checked_add(1)?,
+    };
+    let end = match range.end_bound() {
+        Bound::Unbounded => Timestamp::MAX,
+        Bound::Included(end) => *end,
+        Bound::Excluded(after) => after.checked_sub(1)?,
+    };
+    (start <= end).then_some(start..=end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_timestamps_have_both_ends_included_or_are_empty() {
+        assert_eq!(timestamps(&..), Some(0..=u64::MAX));
+        assert_eq!(timestamps(&(3..5)), Some(3..=4));
+        assert_eq!(timestamps(&(..=0)), Some(0..=0));
+        assert_eq!(timestamps(&(..0)), None);
+        assert_eq!(timestamps(&(5..5)), None);
+        #[expect(clippy::reversed_empty_ranges, reason = "that is the case")]
+        let inverted = 7..=6;
+        assert_eq!(timestamps(&inverted), None);
+        assert_eq!(timestamps(&(Bound::Excluded(u64::MAX), Bound::Unbounded)), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! Floors: raising the retained timestamp, closing times to late commits.
+//!
+//! R1. The obvious way, "store the floor, then drop", lets a late commit that was admitted just before land below the floor in a memtable that
+//! the merge never saw. So a floor rises in commit order: the admission floor under the commit lock, then a wait until everything
+//! reserved so far is published, hence in memtables; then the floor that reads are held against; only then does a merge look
+//! at its sources and at the live snapshots. And a floor becomes durable only when every commit at or below it is: the log is
+//! synced first, and unlogged commits are flushed first (a merge, which cannot wait for that, stays below them). So after a crash
+//! no floor stands above commits that are lost.
+
+use super::engine::Engine;
+use super::keyspace::KeyspaceCore;
+use super::world::Mem;
+use crate::log::LogPosition;
+use crate::manifest::Change;
+use crate::options::Retention;
+use crate::sync::{Arc, Ordering};
+use crate::{Error, Result, Timestamp};
+
+/// A floor that a merge may drop by, once the log is synced through `log_end`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MergeFloor {
+    pub(crate) floor: Timestamp,
+    pub(crate) log_end: LogPosition,
+}
+
+impl Engine {
+    /// The floor for a merge in a keyspace, raised to where its retention allows. `flushed`: the memtable that this very merge makes durable.
+    pub(crate) fn raise_merge_floor(&self, core: &KeyspaceCore, flushed: Option<&Arc<Mem>>) -> Result<MergeFloor> {
+        let standing = core.floor();
+        let unchanged = MergeFloor { floor: standing, log_end: LogPosition(0) };
+        let state = self.commit.lock();
+        let last = self.current.horizon().last_timestamp;
+        let wanted = match core.options.retention {
+            Retention::Manual => return Ok(unchanged),
+            Retention::Latest => last,
+            Retention::Window(length) => last.saturating_sub(length),
+        };
+        let world = self.world();
+        let unlogged = world.get(core.id).and_then(|keyspace| {
+            let others = keyspace.memtables().filter(|mem| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, mem)));
+            others.filter_map(|mem| mem.first_unlogged()).min()
+        });
+        let floor = unlogged.map_or(wanted, |unlogged| wanted.min(unlogged - 1));
+        if floor <= standing {
+            return Ok(unchanged);
+        }
+        core.raise_admission_floor(floor);
+        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        drop(state);
+        if !self.in_flight.wait_published(reserved, &self.current.published) {
+            self.check_sound()?;
+            return Ok(unchanged);
+        }
+        core.raise_floor(floor);
+        Ok(MergeFloor { floor, log_end })
+    }
+
+    /// See [`Db::retain_from`](crate::Db::retain_from).
+    pub(crate) fn retain_from(&self, floor: Timestamp) -> Result<Timestamp> {
+        self.check_writable()?;
+        if floor == 0 {
+            return Err(Error::invalid("the retained timestamp must be above 0"));
+        }
+        let _one_at_a_time = self.retaining.lock();
+        let last = self.current.horizon().last_timestamp;
+        if floor > last {
+            return Err(Error::FutureTimestamp { requested: floor, last });
+        }
+        let standing = self.manual_floor.load(Ordering::SeqCst);
+        if floor <= standing {
+            return Ok(standing);
+        }
+        let state = self.commit.lock();
+        self.manual_admission_floor.fetch_max(floor, Ordering::SeqCst);
+        for keyspace in self.world().keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
+            keyspace.core.raise_admission_floor(floor);
+        }
+        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        drop(state);
+        self.make_durable(reserved, log_end, |keyspace| keyspace.is_manual(), floor)?;
+        self.edit_in_living(vec![Change::ManualFloor { floor }, Change::LogProved { position: log_end.0 }], |world| {
+            self.manual_floor.fetch_max(floor, Ordering::SeqCst);
+            for keyspace in world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
+                keyspace.core.raise_floor(floor);
+            }
+            Ok((world.clone(), ()))
+        })?;
+        self.background.wake_all();
+        Ok(floor)
+    }
+
+    /// See [`Db::close_until`](crate::Db::close_until).
+    pub(crate) fn close_until(&self, timestamp: Timestamp) -> Result<()> {
+        self.check_writable()?;
+        if timestamp == Timestamp::MAX {
+            return Err(Error::invalid("the highest timestamp is reserved"));
+        }
+        let mut state = self.commit.lock();
+        if timestamp <= state.closed {
+            return Ok(());
+        }
+        state.closed = timestamp;
+        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        drop(state);
+        self.make_durable(reserved, log_end, |_| true, timestamp)?;
+        let changes = vec![Change::Closed { timestamp }, Change::LogProved { position: log_end.0 }];
+        self.edit_in_living(changes, |world| Ok((world.clone(), ())))?;
+        self.closed_timestamp.fetch_max(timestamp, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The closed timestamp: the highest `close_until`, and without late commits at least the last timestamp.
+    pub(crate) fn closed(&self) -> Timestamp {
+        let closed = self.closed_timestamp.load(Ordering::SeqCst);
+        if self.options.late_commits { closed } else { closed.max(self.current.horizon().last_timestamp) }
+    }
+
+    /// Makes every commit reserved so far durable in the keyspaces chosen, as far as it is at or below `timestamp`.
+    fn make_durable(
+        &self,
+        reserved: u64,
+        log_end: LogPosition,
+        choose: impl Fn(&KeyspaceCore) -> bool,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        if !self.in_flight.wait_published(reserved, &self.current.published) {
+            self.check_sound()?;
+        }
+        self.log()?.sync_through(log_end).map_err(|error| self.fail(error))?;
+        let unlogged = |mem: &Arc<Mem>| mem.first_unlogged().is_some_and(|first| first <= timestamp);
+        let world = self.world();
+        if world.keyspaces().iter().any(|one| choose(&one.core) && one.memtables().any(unlogged)) {
+            self.flush_where(|one| choose(&one.core) && unlogged(&one.active))?;
+        }
+        Ok(())
+    }
+
+    /// See [`Db::sync`](crate::Db::sync).
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        let state = self.commit.lock();
+        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        drop(state);
+        self.make_durable(reserved, log_end, |_| true, Timestamp::MAX)
+    }
+}
