@@ -241,7 +241,8 @@ impl Engine {
                     ManualStep::Done => Ok(Some(None)),
                 }
             });
-            let Some(job) = job.inspect_err(|_| self.background.jobs.lock().awaited.retain(|awaited| *awaited != id))?
+            let Some(job) =
+                job.inspect_err(|_| self.background.jobs.lock().awaited.retain(|awaited| *awaited != id))?
             else {
                 return Ok(());
             };

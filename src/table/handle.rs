@@ -43,6 +43,7 @@ impl TableStore {
     }
 
     /// How often a file was opened.
+    #[cfg(test)]
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }

@@ -164,7 +164,7 @@ fn decoders_of_blocks_never_panic_whatever_the_bytes_are() {
                 bytes[at] = [0, 0xff, 0x7f, 0x80, rng.random()][round % 5];
             }
             let Ok(block) = DataBlock::parse(bytes.into(), 0) else { continue };
-            let _ = (block.find(b"key05"), block.histories().count());
+            let _ = (block.find(b"key05"), block.history(0));
             let mut rows = Rows::default();
             rows.enter(block.clone());
             let (mut steps, mut moved) = (0, rows.first());

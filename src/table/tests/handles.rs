@@ -26,7 +26,7 @@ fn cut(fs: &MemFs, store: &Arc<TableStore>, model: &Model, pieces: usize) -> Vec
             fragment.end.as_ref().is_none_or(|end| fragment.start < *end).then_some(fragment)
         });
         let piece = Model { keys, ranges: RangeTombstones::new(ranges.collect()) };
-        tables.push(Table::new(store, write(fs, number, options(200), &piece)));
+        tables.push(Table::new(store, Arc::new(write(fs, number, options(200), &piece))));
     }
     tables
 }
@@ -54,7 +54,7 @@ fn a_run_opens_only_tables_that_have_the_timestamps() {
     let table = |number: u64, timestamp| {
         let mut model = Model::default();
         model.put(format!("{number}").as_bytes(), version(timestamp, Some(b"x")));
-        Table::new(&store, write(&fs, number, options(4096), &model))
+        Table::new(&store, Arc::new(write(&fs, number, options(4096), &model)))
     };
     let tables: Vec<_> = (1..=5).map(|i| table(i, i * 10)).collect();
     let mut cursor = RunCursor::new(tables);
@@ -72,7 +72,7 @@ fn no_more_tables_are_open_than_allowed_and_those_in_use_stay() {
         .map(|number| {
             let mut model = Model::default();
             model.put(b"k", version(number, Some(b"x")));
-            Table::new(&store, write(&fs, number, options(4096), &model))
+            Table::new(&store, Arc::new(write(&fs, number, options(4096), &model)))
         })
         .collect();
     for round in 0..3 {
@@ -94,7 +94,7 @@ fn an_obsolete_table_is_removed_with_its_last_holder() {
     let store = store(&fs, 3);
     let mut model = Model::default();
     model.put(b"k", version(1, Some(b"x")));
-    let table = Table::new(&store, write(&fs, 1, options(4096), &model));
+    let table = Table::new(&store, Arc::new(write(&fs, 1, options(4096), &model)));
     let path = Path::new(DIR).join("000001.table");
     let reader = Arc::clone(&table);
     table.mark_obsolete();
@@ -112,10 +112,10 @@ fn a_table_that_is_not_obsolete_stays_and_one_that_is_not_what_was_said_is_refus
     let mut model = Model::default();
     model.put(b"k", version(1, Some(b"x")));
     let meta = write(&fs, 1, options(4096), &model);
-    drop(Table::new(&store, meta.clone()));
-    assert!(Table::new(&store, meta.clone()).reader().is_ok());
+    drop(Table::new(&store, Arc::new(meta.clone())));
+    assert!(Table::new(&store, Arc::new(meta.clone())).reader().is_ok());
     let other = TableMeta { bytes: meta.bytes + 1, ..meta.clone() };
-    assert!(matches!(Table::new(&store, other).reader(), Err(Error::Corruption { .. })));
+    assert!(matches!(Table::new(&store, Arc::new(other)).reader(), Err(Error::Corruption { .. })));
     let missing = TableMeta { number: FileNumber(2), ..meta };
-    assert!(matches!(Table::new(&store, missing).reader(), Err(Error::Io { .. })));
+    assert!(matches!(Table::new(&store, Arc::new(missing)).reader(), Err(Error::Io { .. })));
 }
