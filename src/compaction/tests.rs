@@ -2,6 +2,7 @@
 
 use super::job::Grandparent;
 use super::*;
+use crate::manifest::LEVELS;
 use crate::Slice;
 use crate::format::FileNumber;
 use crate::table::{Freeable, TableMeta, UpperBound};

@@ -72,13 +72,14 @@ impl Engine {
             .filter_map(|id| world.get(*id).map(|keyspace| (*id, Arc::clone(&keyspace.active))))
             .collect();
         let logged_to = match durability {
-            Durability::Unlogged => {
+            // What is in no memtable has no other place than the log.
+            Durability::Unlogged if !targets.is_empty() => {
                 for (_, mem) in &targets {
                     mem.expect_unlogged(admitted.timestamp, &touched);
                 }
                 None
             }
-            Durability::Buffered | Durability::Synced => Some(self.append(admitted, &operations, &targets)?),
+            Durability::Unlogged | Durability::Buffered | Durability::Synced => Some(self.append(admitted, &operations, &targets)?),
         };
         let first_sequence = state.next_sequence;
         state.next_sequence += sequences;
@@ -98,13 +99,12 @@ impl Engine {
             _ => Ok(()),
         });
         if let Err(error) = settled {
-            self.in_flight.poison(last_sequence);
-            return Err(self.fail(error));
+            // Failed first: whoever is woken by the poison finds the reason.
+            let failed = self.fail(error);
+            self.in_flight.poison(last_sequence, &failed);
+            return Err(failed);
         }
-        if !self.in_flight.publish(last_sequence, &self.current.published) {
-            self.check_sound()?;
-            return Err(Error::Closed);
-        }
+        self.in_flight.publish(last_sequence, &self.current.published)?;
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.counters.committed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(admitted.timestamp)
@@ -156,7 +156,7 @@ impl Engine {
             .iter()
             .copied()
             .filter(|id| {
-                world.get(*id).is_some_and(|keyspace| keyspace.active.charged() >= self.options.memtable_bytes)
+                world.get(*id).is_some_and(|keyspace| keyspace.active.size() >= self.options.memtable_bytes)
             })
             .collect();
         self.seal(state, &full)?;

@@ -115,12 +115,13 @@ impl Engine {
         let input = MergeInput::compaction(keyspace, &job.pick, floor.floor)?;
         let outcome =
             self.run_merge(input, Purpose::Compaction, &|written| self.pace_compaction(written, job.keyspace))?;
-        self.log()?.sync_through(floor.log_end).map_err(|error| self.fail(error))?;
+        let log = self.log()?;
+        log.sync_through(floor.log_end).map_err(|error| self.fail(error))?;
 
         let level = job.pick.output_level;
         let mut changes = vec![
             Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor },
-            Change::LogProved { position: floor.log_end.0 },
+            Change::LogProved(log.proof()),
         ];
         let removed: Vec<(usize, FileNumber)> =
             job.pick.inputs.iter().flat_map(|(level, files)| files.iter().map(|number| (*level, *number))).collect();

@@ -71,6 +71,11 @@ impl Mem {
         self.charged.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
 
+    /// What counts towards the limit of a memtable: what was charged, or what it has really come to.
+    pub(crate) fn size(&self) -> usize {
+        self.charged().max(self.entries.bytes())
+    }
+
     pub(crate) fn charged(&self) -> usize {
         self.charged.load(Ordering::Relaxed)
     }
