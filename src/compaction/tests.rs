@@ -2,9 +2,9 @@
 
 use super::job::Grandparent;
 use super::*;
-use crate::manifest::LEVELS;
 use crate::Slice;
 use crate::format::FileNumber;
+use crate::manifest::LEVELS;
 use crate::table::{Freeable, TableMeta, UpperBound};
 
 fn slice(key: &str) -> Slice {

@@ -236,10 +236,12 @@ impl Engine {
                 continue;
             }
             let stepped = MutexGuard::unlocked(&mut jobs, || self.step());
-            if !stepped && jobs.running() {
+            if stepped || self.check_sound().is_err() {
+                continue;
+            }
+            if jobs.running() {
                 self.background.done.wait(&mut jobs);
-            } else if !stepped {
-                self.check_sound()?;
+            } else if !self.has_job(&jobs) {
                 return ready(&mut jobs)?.ok_or_else(|| Error::Busy {
                     reason: "waiting for background work of which there is none".into(),
                 });

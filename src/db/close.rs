@@ -22,6 +22,7 @@ impl Engine {
         let mut cell = self.manifest.lock();
         *cell = ManifestCell::Recovered(Box::new(cell.state().clone()));
         self.set_log(None);
+        self.store.end();
         *self.lock.lock() = None;
         settled
     }

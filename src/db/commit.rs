@@ -79,7 +79,9 @@ impl Engine {
                 }
                 None
             }
-            Durability::Unlogged | Durability::Buffered | Durability::Synced => Some(self.append(admitted, &operations, &targets)?),
+            Durability::Unlogged | Durability::Buffered | Durability::Synced => {
+                Some(self.append(admitted, &operations, &targets)?)
+            }
         };
         let first_sequence = state.next_sequence;
         state.next_sequence += sequences;
@@ -155,9 +157,7 @@ impl Engine {
         let full: Vec<_> = touched
             .iter()
             .copied()
-            .filter(|id| {
-                world.get(*id).is_some_and(|keyspace| keyspace.active.size() >= self.options.memtable_bytes)
-            })
+            .filter(|id| world.get(*id).is_some_and(|keyspace| keyspace.active.size() >= self.options.memtable_bytes))
             .collect();
         self.seal(state, &full)?;
         if self.counters.buffered_bytes.load(Ordering::Relaxed) >= self.options.write_buffer_bytes as u64 {

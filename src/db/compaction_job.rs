@@ -119,10 +119,8 @@ impl Engine {
         log.sync_through(floor.log_end).map_err(|error| self.fail(error))?;
 
         let level = job.pick.output_level;
-        let mut changes = vec![
-            Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor },
-            Change::LogProved(log.proof()),
-        ];
+        let mut changes =
+            vec![Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor }, Change::LogProved(log.proof())];
         let removed: Vec<(usize, FileNumber)> =
             job.pick.inputs.iter().flat_map(|(level, files)| files.iter().map(|number| (*level, *number))).collect();
         changes.extend(removed.iter().map(|(level, number)| Change::RemoveTable {

@@ -78,8 +78,12 @@ impl Changes {
         if retained != 0 && *range.start() <= retained {
             return Err(Error::BelowRetained { requested: *range.start(), retained });
         }
-        let inner =
-            merge::Changes::new(target.sources_within(&range), ranges(version, horizon.sequence)?, *range.start(), *range.end());
+        let inner = merge::Changes::new(
+            target.sources_within(&range),
+            ranges(version, horizon.sequence)?,
+            *range.start(),
+            *range.end(),
+        );
         Ok(Self { session, inner: Some(Box::new(inner)) })
     }
 }

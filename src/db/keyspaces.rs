@@ -72,20 +72,17 @@ impl Engine {
         self.log()?.sync_through(log_end).map_err(|error| self.fail(error))?;
         // What it held unlogged goes with it, but not the timestamps.
         let timestamp = self.current.horizon().last_timestamp;
-        self.edit_in_living(
-            vec![Change::DropKeyspace { id: core.id }, Change::LastTimestamp { timestamp }],
-            |world| {
-                let snapshots = self.snapshots.lock();
-                if let Some(last) = world.get(core.id) {
-                    snapshots.keep_dropped(last);
-                    self.counters.buffered_bytes.fetch_sub(last.active.charged() as u64, Ordering::Relaxed);
-                    for (_, table) in last.tree.iter() {
-                        table.mark_obsolete();
-                    }
+        self.edit_in_living(vec![Change::DropKeyspace { id: core.id }, Change::LastTimestamp { timestamp }], |world| {
+            let snapshots = self.snapshots.lock();
+            if let Some(last) = world.get(core.id) {
+                snapshots.keep_dropped(last);
+                self.counters.buffered_bytes.fetch_sub(last.active.charged() as u64, Ordering::Relaxed);
+                for (_, table) in last.tree.iter() {
+                    table.mark_obsolete();
                 }
-                Ok((world.without(core.id), snapshots))
-            },
-        )
+            }
+            Ok((world.without(core.id), snapshots))
+        })
     }
 
     /// An edit about keyspaces of which some may have been dropped meanwhile: what is said of those is left out.

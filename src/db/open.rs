@@ -27,7 +27,7 @@ use super::keyspace::KeyspaceCore;
 use super::world::{Current, Horizon, KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber, parse_file_name};
-use crate::fs::{FileLock, Fs, Purpose, StdFs};
+use crate::fs::{DirEntry, FileLock, Fs, Purpose, StdFs};
 use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, RecordRef, Recovered};
 use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
 use crate::options::Options;
@@ -140,8 +140,8 @@ const LOCK: &str = "LOCK";
 /// No segment is made smaller, whatever the options say.
 const LEAST_SEGMENT_BYTES: u64 = 4096;
 
-/// How often a read-only opening reads what a writer may be changing.
-const READ_ONLY_TRIES: u32 = 4;
+/// How often files are read that a writer may be changing.
+pub(crate) const READ_ONLY_TRIES: u32 = 4;
 
 fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
     let path = dir.join(LOCK);
@@ -153,10 +153,8 @@ fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
 
 /// Whether there is something that says it is a database.
 fn exists(fs: &dyn Fs, dir: &Path) -> Result<bool> {
-    match fs.list(Purpose::Directory, dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        listed => Ok(listed.at_path(dir)?.iter().any(|entry| entry.name == manifest::CURRENT)),
-    }
+    let entries = fs.list(Purpose::Directory, dir).or_else(none_if_missing).at_path(dir)?;
+    Ok(entries.iter().any(|entry| entry.name == manifest::CURRENT))
 }
 
 fn missing(dir: &Path) -> Error {
@@ -186,7 +184,8 @@ struct Found {
     store: Arc<TableStore>,
     world: World,
     horizon: Horizon,
-    highest: FileNumber,
+    /// Above the number of every file in the directory.
+    above_all: FileNumber,
     rest: Rest,
 }
 
@@ -202,8 +201,8 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
     }
     let horizon = Horizon { sequence: replay.sequence, last_timestamp: replay.last_timestamp };
     let (world, units) = (replay.world(), replay.units);
-    let highest = highest_number(&**fs, dir)?;
-    Ok(Found { state, store, world, horizon, highest, rest: Rest { log, units } })
+    let above_all = number_above_all(&**fs, dir)?;
+    Ok(Found { state, store, world, horizon, above_all, rest: Rest { log, units } })
 }
 
 impl Found {
@@ -226,7 +225,7 @@ impl Found {
             store: self.store,
             current: Current::new(self.world, self.horizon),
             commit,
-            next_file: FileNumber(self.state.file_number_bound.0.max(self.highest.0 + 1)),
+            next_file: self.state.file_number_bound.max(self.above_all),
             next_log: self.rest.log.next,
             manifest: ManifestCell::Recovered(Box::new(self.state)),
             lock,
@@ -244,25 +243,25 @@ fn fresh_state() -> ManifestState {
 /// What the manifest knows of the log.
 pub(crate) fn expectation(state: &ManifestState) -> Expectation {
     let start = LogStart { ordinal: state.log.start_ordinal, position: LogPosition(state.log.start_position) };
-    Expectation {
-        start,
-        cuts: state.log.cuts.clone(),
-        proved: state.log.proved,
-    }
+    Expectation { start, cuts: state.log.cuts.clone(), proved: state.log.proved }
 }
 
-/// The highest number that any file in the directory has.
-fn highest_number(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
-    let entries = match fs.list(Purpose::Directory, dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(FileNumber(0)),
-        listed => listed.at_path(dir)?,
-    };
-    Ok(entries
-        .iter()
-        .filter_map(|entry| parse_file_name(&entry.name))
-        .map(|(_, number)| number)
-        .max()
-        .unwrap_or_default())
+/// A number above that of every file in the directory.
+fn number_above_all(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
+    let mut above = 1;
+    for entry in fs.list(Purpose::Directory, dir).or_else(none_if_missing).at_path(dir)? {
+        if let Some((_, number)) = parse_file_name(&entry.name) {
+            let next = number.0.checked_add(1).ok_or_else(|| {
+                Error::corruption(dir.join(&entry.name), 0, "no file has a number above the one of this name")
+            })?;
+            above = above.max(next);
+        }
+    }
+    Ok(FileNumber(above))
+}
+
+fn none_if_missing(error: std::io::Error) -> std::io::Result<Vec<DirEntry>> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) }
 }
 
 /// The log on its way into memtables.
@@ -301,7 +300,10 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&mut self, record: &RecordRef<'_>, dir: &Path) -> Result<()> {
-        let damaged = |reason: &str| Error::corruption(dir, record.position.0, format!("log record: {reason}"));
+        let damaged = |reason: &str| {
+            let path = FileKind::Log.path(dir, record.segment);
+            Error::corruption(path, record.offset, format!("in a log record: {reason}"))
+        };
         if record.kind != log::COMMIT {
             return Ok(());
         }
@@ -384,7 +386,9 @@ impl Engine {
             fs: Arc::clone(&self.fs),
             dir: self.dir.clone(),
             // Only whole segments are freed, so the limit of the log takes several.
-            segment_bytes: (self.options.wal_segment_bytes as u64).min(self.options.wal_bytes / 4).max(LEAST_SEGMENT_BYTES),
+            segment_bytes: (self.options.wal_segment_bytes as u64)
+                .min(self.options.wal_bytes / 4)
+                .max(LEAST_SEGMENT_BYTES),
             new_number: Box::new(new_number),
         };
         Ok(Arc::new(Log::create(env, start, live)?))

@@ -97,15 +97,16 @@ pub(crate) fn newest(
     look_up(version, horizon, key, timestamp).map(Lookup::into_point)
 }
 
-/// The timestamp of the newest version of `key` at or below `timestamp` that history gives.
+/// The timestamp of the newest version of `key` at or below `timestamp` that history gives over the floor, and that floor.
 pub(crate) fn newest_timestamp(
     version: &KeyspaceVersion,
     horizon: Horizon,
     key: &[u8],
     timestamp: Timestamp,
-) -> Result<Option<Timestamp>> {
+) -> Result<(Timestamp, Option<Timestamp>)> {
     let lookup = look_up(version, horizon, key, timestamp)?;
-    Ok(lookup.newest_retained(version.core.floor()))
+    let floor = version.core.floor();
+    Ok((floor, lookup.newest_retained(floor)))
 }
 
 /// Asks one source after the other, newest first, until no older one can have a newer version (T2).
@@ -141,6 +142,7 @@ fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: T
 }
 
 /// One source of a keyspace.
+#[expect(clippy::large_enum_variant, reason = "a box would cost every step of a cursor a jump")]
 pub(crate) enum Source {
     Memtable(MemtableCursor),
     /// A table of level 0, or all tables of a lower level.

@@ -50,7 +50,8 @@ impl Engine {
         let mut flushed: Vec<(KeyspaceId, MergeOutcome)> = Vec::new();
         for keyspace in world.keyspaces().iter().filter(|one| one.memtables().any(|mem| !mem.entries.is_empty())) {
             let input = MergeInput::flush_all(keyspace, horizon.sequence);
-            flushed.push((keyspace.core.id, self.run_merge(input, Purpose::Flush, &|_| self.check_open())?));
+            let made = self.run_merge(input, Purpose::Flush, &|_| self.check_open());
+            flushed.push((keyspace.core.id, made.inspect_err(|_| give_up(&flushed))?));
         }
         let start = self.log_successor();
         let known = cell.state();
@@ -78,12 +79,15 @@ impl Engine {
                 table: table.shared_meta(),
             }));
         }
-        let state = known.after(&Edit::from(changes))?;
-        let number = self.allocate_file()?;
+        let prepared = known.after(&Edit::from(changes)).map_err(Error::from);
+        let prepared = prepared.and_then(|state| Ok((state, self.allocate_file()?)));
+        let (state, number) = prepared.inspect_err(|_| give_up(&flushed))?;
         let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
 
         // From here on the old log and the old manifest do not exist.
-        let old_log = self.log_if_any();
+        let old_segments =
+            self.log_if_any().iter().flat_map(|log| log.segments()).map(|segment| segment.number).collect::<Vec<_>>();
+        self.retired_segments.lock().extend(old_segments);
         let old_manifest = match std::mem::replace(&mut *cell, ManifestCell::Writing(Box::new(manifest))) {
             ManifestCell::Writing(old) => Some(old.number()),
             ManifestCell::Recovered(_) => None,
@@ -115,12 +119,17 @@ impl Engine {
             log.mark_manifest(manifest.number(), manifest.len())?;
         }
         self.set_log(Some(log));
-        for segment in old_log.iter().flat_map(|log| log.segments()) {
-            self.remove_quietly(Purpose::Log, &FileKind::Log.path(&self.dir, segment.number));
+        for segment in self.retired_segments.lock().drain(..) {
+            self.remove_quietly(Purpose::Log, &FileKind::Log.path(&self.dir, segment));
         }
         if let Some(old) = old_manifest {
             self.remove_quietly(Purpose::Manifest, &FileKind::Manifest.path(&self.dir, old));
         }
         Ok(())
     }
+}
+
+/// Nothing names these tables, so they go.
+fn give_up(flushed: &[(KeyspaceId, MergeOutcome)]) {
+    flushed.iter().flat_map(|(_, made)| &made.tables).for_each(|table| table.mark_obsolete());
 }

@@ -214,8 +214,7 @@ impl ManifestState {
         let cuts = self.log.cuts.iter().copied().map(Change::LogCut);
         let keyspaces = self.keyspaces.iter().flat_map(|(id, keyspace)| keyspace.snapshot(*id));
         // Proved behind the cuts: what was proved since lies above them.
-        let tail =
-            [Change::LogProved(self.log.proved), Change::NextKeyspace { id: self.next_keyspace_id }];
+        let tail = [Change::LogProved(self.log.proved), Change::NextKeyspace { id: self.next_keyspace_id }];
         head.into_iter().chain(cuts).chain(keyspaces).chain(tail)
     }
 }

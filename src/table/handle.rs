@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{BlockCache, Caching, TableCursor, TableMeta, TableReader};
 use crate::format::FileKind;
 use crate::fs::{Fs, Purpose};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::version::StoredVersion;
 use crate::{Result, Timestamp};
 
@@ -25,6 +25,8 @@ pub(crate) struct TableStore {
     /// The open tables, in the order in which they were opened or spared last.
     open: Mutex<VecDeque<Weak<Slot>>>,
     opened: AtomicU64,
+    /// Held for reading while an obsolete file is removed. Once it is set the directory may be another database's.
+    ended: RwLock<bool>,
 }
 
 impl TableStore {
@@ -35,7 +37,20 @@ impl TableStore {
         max_open_files: usize,
     ) -> Arc<Self> {
         let (open, opened) = (Mutex::new(VecDeque::new()), AtomicU64::new(0));
-        Arc::new(Self { fs, dir, cache, max_open_files: max_open_files.max(1), open, opened })
+        Arc::new(Self {
+            fs,
+            dir,
+            cache,
+            max_open_files: max_open_files.max(1),
+            open,
+            opened,
+            ended: RwLock::new(false),
+        })
+    }
+
+    /// The database is closed: what is obsolete is left to the next opening.
+    pub(crate) fn end(&self) {
+        *self.ended.write() = true;
     }
 
     pub(crate) fn cache(&self) -> &Arc<BlockCache<Bytes>> {
@@ -179,6 +194,10 @@ impl Drop for Table {
             return;
         }
         self.slot.reader.store(None);
+        let ended = self.store.ended.read();
+        if *ended {
+            return;
+        }
         let path = FileKind::Table.path(&self.store.dir, self.meta.number);
         // What stays is an orphan, which the next open removes (S29).
         if let Err(error) = self.store.fs.remove(Purpose::Table, &path) {

@@ -11,8 +11,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::manifest::LEVELS;
 use crate::format::FileNumber;
+use crate::manifest::LEVELS;
 use crate::table::{Freeable, TableMeta, UpperBound};
 use crate::{Slice, Timestamp};
 

@@ -2,8 +2,8 @@
 
 use super::super::edit::NotUnderstood;
 use super::*;
-use crate::log::Proof;
 use crate::format::{Encode, MAY_SKIP};
+use crate::log::Proof;
 
 fn one_of_each() -> Edit {
     let id = KeyspaceId(u32::MAX - 1);
@@ -156,15 +156,11 @@ fn nonsense_is_refused() {
         (Change::ManualFloor { floor: 4 }, falls("manual floor", 5)),
         (Change::LogStart { ordinal: 4, position: 99 }, falls("log start ordinal", 5)),
         (Change::LogStart { ordinal: 9, position: 4 }, falls("log start position", 50)),
+        (Change::LogProved(Proof { ordinal: 2, position: LogPosition(4) }), falls("proved log position", 70)),
         (
-            Change::LogProved(Proof { ordinal: 2, position: LogPosition(4) }),
-            falls("proved log position", 70),
+            Change::LogProved(Proof { ordinal: 1, position: LogPosition(71) }),
+            EditError::Falls { what: "proved log segment", from: 2, to: 1 },
         ),
-        (Change::LogProved(Proof { ordinal: 1, position: LogPosition(71) }), EditError::Falls {
-            what: "proved log segment",
-            from: 2,
-            to: 1,
-        }),
         (Change::LogCut(cut(3, 90, 9)), EditError::Cut(cut(3, 90, 9))),
         (Change::LogCut(cut(4, 90, 5)), EditError::Cut(cut(4, 90, 5))),
         (Change::LogCut(cut(8, 90, 8)), EditError::Cut(cut(8, 90, 8))),

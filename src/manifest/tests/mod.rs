@@ -11,6 +11,7 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::state::LogState;
 use super::*;
 use crate::format::FileNumber;
 use crate::log::{Cut, LogPosition};
