@@ -46,6 +46,15 @@ impl Slice {
         Self::inline(part).unwrap_or_else(|| Self(Repr::Shared(block.slice_ref(part))))
     }
 
+    /// What [`part_of`](Self::part_of) made this from, or would make it from again.
+    pub(crate) fn owner(&self) -> &Bytes {
+        static NOTHING: Bytes = Bytes::new();
+        match &self.0 {
+            Repr::Inline { .. } => &NOTHING,
+            Repr::Shared(bytes) => bytes,
+        }
+    }
+
     fn inline(source: &[u8]) -> Option<Self> {
         let mut bytes = [0; INLINE];
         bytes.get_mut(..source.len())?.copy_from_slice(source);

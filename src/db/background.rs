@@ -5,16 +5,19 @@
 //! or more, so that a long compaction never holds up a flush. With [`options::Background::Stepped`](crate::Background::Stepped) there are no
 //! threads: whoever would wait for a job runs jobs instead, so a simulation is one thread and repeats from its seed.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::time::Duration;
 
-use super::compaction_job::CompactionJob;
+use super::compaction_job::{CompactionJob, RunningCompaction};
 use super::engine::Engine;
 use super::flush::FlushUnit;
-use crate::format::FileNumber;
 use crate::manifest::KeyspaceId;
 use crate::options::{self, Options};
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, MutexGuard, spawn};
+use crate::sync::{Arc, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, spawn};
 use crate::{Error, Result};
+
+/// After so long without a commit all is quiet.
+const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Job {
@@ -28,9 +31,11 @@ pub(crate) struct Jobs {
     flushing: bool,
     enqueued: u64,
     flushed: u64,
-    compactions: usize,
-    /// Tables that a running compaction reads.
-    pub(crate) busy: BTreeSet<FileNumber>,
+    pub(crate) compactions: Vec<RunningCompaction>,
+    /// Nothing was committed for a while.
+    pub(crate) quiet: bool,
+    /// Commits counted when it was last looked whether all is quiet, and when that was.
+    looked: (u64, u64),
     /// The keyspace that was served last, so that one with much to do does not starve the others.
     pub(crate) last_served: Option<KeyspaceId>,
     /// No job is taken any more.
@@ -40,8 +45,8 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    fn running(&self) -> bool {
-        self.flushing || self.compactions > 0
+    pub(crate) fn running(&self) -> bool {
+        self.flushing || !self.compactions.is_empty()
     }
 }
 
@@ -98,6 +103,10 @@ impl Background {
         self.done.notify_all();
     }
 
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.jobs.lock().stopping
+    }
+
     /// Drops queued flushes: `resume` has flushed, or forgotten, what they were about.
     pub(crate) fn forget_flushes(&self) {
         let mut jobs = self.jobs.lock();
@@ -135,7 +144,7 @@ impl Engine {
                     MutexGuard::unlocked(&mut jobs, || self.run(&job));
                     self.finish(&mut jobs, job);
                 }
-                None => self.background.work.wait(&mut jobs),
+                None => drop(self.background.work.wait_for(&mut jobs, QUIET)),
             }
         }
     }
@@ -151,13 +160,32 @@ impl Engine {
             jobs.flushing = true;
             return Some(Job::Flush(Arc::clone(unit)));
         }
-        if jobs.compactions >= self.background.wanted_threads.saturating_sub(1).max(1) {
+        if jobs.compactions.len() >= self.background.wanted_threads.saturating_sub(1).max(1) {
             return None;
         }
+        self.look_whether_quiet(jobs);
         let job = self.pick_compaction(jobs)?;
-        jobs.compactions += 1;
-        jobs.busy.extend(job.numbers());
+        jobs.last_served = Some(job.keyspace);
+        jobs.compactions.push(job.begin());
         Some(Job::Compaction(job))
+    }
+
+    /// Whether a job could be taken.
+    pub(crate) fn has_job(&self, jobs: &Jobs) -> bool {
+        !jobs.flushes.is_empty() || self.pick_compaction(jobs).is_some()
+    }
+
+    /// All is quiet when nothing was committed for a while; step by step, when nothing was since the last step.
+    fn look_whether_quiet(&self, jobs: &mut Jobs) {
+        let commits = self.counters.commits.load(Ordering::Relaxed);
+        let now = if self.background.stepped { 0 } else { self.time.monotonic_nanos() };
+        let (seen, since) = jobs.looked;
+        if commits != seen {
+            jobs.quiet = false;
+            jobs.looked = (commits, now);
+        } else if self.background.stepped || Duration::from_nanos(now.saturating_sub(since)) >= QUIET {
+            jobs.quiet = true;
+        }
     }
 
     fn run(&self, job: &Job) {
@@ -182,13 +210,9 @@ impl Engine {
                     jobs.flushed += 1;
                 }
             }
-            Job::Compaction(job) => {
-                jobs.compactions -= 1;
-                for number in job.numbers() {
-                    jobs.busy.remove(&number);
-                }
-            }
+            Job::Compaction(job) => jobs.compactions.retain(|running| !job.is(running)),
         }
+        self.refresh_pressure(jobs);
         self.background.work.notify_all();
         self.background.done.notify_all();
     }
@@ -226,6 +250,14 @@ impl Engine {
                     .ok_or_else(|| Error::Busy { reason: "waiting for background work of which there is none".into() });
             }
         }
+    }
+
+    /// Runs a compaction that was entered among the running ones already.
+    pub(crate) fn run_taken_compaction(&self, job: CompactionJob) -> Result<()> {
+        let job = Job::Compaction(job);
+        self.run(&job);
+        self.finish(&mut self.background.jobs.lock(), job);
+        self.check_sound()
     }
 
     pub(crate) fn wait_for_flushes(&self, ticket: u64) -> Result<()> {

@@ -6,7 +6,7 @@ use super::batch::{OpKind, Operations, WriteBatch};
 use super::engine::{CommitState, Engine};
 use super::pipeline::{Admission, Admitted, Reserved};
 use super::world::Mem;
-use crate::log::{LogPosition, RecordKind};
+use crate::log::LogPosition;
 use crate::manifest::KeyspaceId;
 use crate::options::{CommitOptions, Durability};
 use crate::sync::{Arc, MutexGuard, Ordering};
@@ -18,6 +18,16 @@ pub(crate) const LATE: u8 = 1;
 
 /// What a memtable entry costs beside its bytes.
 const ENTRY_OVERHEAD: usize = 100;
+
+/// What an operation will cost a memtable, in bytes.
+pub(crate) fn operation_cost(kind: &OpKind<'_>) -> usize {
+    let bytes = match kind {
+        OpKind::Put { key, value, .. } => key.len() + value.len(),
+        OpKind::Delete { key } => key.len(),
+        OpKind::DeleteRange { start, end } => start.len() + end.map_or(0, <[u8]>::len),
+    };
+    bytes + ENTRY_OVERHEAD
+}
 
 /// The body of a commit record: the timestamp, then the operations as the batch encoded them.
 pub(crate) fn split_record(payload: &[u8]) -> Option<(Timestamp, &[u8])> {
@@ -52,6 +62,7 @@ impl Engine {
         let sequences = batch.len().max(1) as u64;
         let touched: Vec<KeyspaceId> = batch.keyspaces().iter().copied().map(KeyspaceId).collect();
         let operations = batch.into_body();
+        let bytes = operations.len() as u64;
         let mut state = self.commit.lock();
         let admitted = self.validate(&state, &touched, options)?;
         self.make_room(&mut state, &touched)?;
@@ -95,6 +106,7 @@ impl Engine {
             return Err(Error::Closed);
         }
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.committed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(admitted.timestamp)
     }
 
@@ -134,7 +146,7 @@ impl Engine {
         }
         let flags = if admitted.late { LATE } else { 0 };
         let head = admitted.timestamp.to_le_bytes();
-        let end = log.append(RecordKind::Commit, flags, &[&head, operations]).map_err(|error| self.fail(error))?;
+        let end = log.append(crate::log::COMMIT, flags, &[&head, operations]).map_err(|error| self.fail(error))?;
         Ok((log, end))
     }
 

@@ -4,7 +4,7 @@
 //! (inside [`Current::change`]), and last the leaves (the log's own, the in-flight queue, the background's). Nothing waits for a commit
 //! to be published, or for a file, while holding `commit`, but for the append to the log itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arc_swap::ArcSwapOption;
 
@@ -17,7 +17,8 @@ use super::world::{Current, World};
 use crate::error::Result;
 use crate::format::{FileKind, FileNumber};
 use crate::fs::{FileLock, Fs, Purpose};
-use crate::log::Log;
+use crate::log::{Log, LogStart};
+use crate::compaction::RateLimiter;
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
 use crate::options::{Clock, Options};
 use crate::seam::Time;
@@ -46,12 +47,21 @@ impl CommitState {
     }
 }
 
-/// The manifest and the state that it describes.
+/// The manifest, and the state that it describes.
 #[derive(Debug)]
-pub(crate) struct ManifestCell {
-    pub(crate) state: ManifestState,
-    /// `None` where nothing may be written.
-    pub(crate) file: Option<Manifest>,
+pub(crate) enum ManifestCell {
+    Writing(Manifest),
+    /// Opened for reading only, or not able to write yet: what was recovered.
+    Recovered(Box<ManifestState>),
+}
+
+impl ManifestCell {
+    pub(crate) fn state(&self) -> &ManifestState {
+        match self {
+            Self::Writing(manifest) => manifest.state(),
+            Self::Recovered(state) => state,
+        }
+    }
 }
 
 /// An open database.
@@ -69,6 +79,12 @@ pub(crate) struct Engine {
     pub(crate) in_flight: InFlight,
     /// `None`: opened for reading only, or not able to write (see [`Engine::failure`]).
     log: ArcSwapOption<Log>,
+    /// Where the next log begins, while there is none.
+    pub(crate) next_log: Mutex<LogStart>,
+    /// Held while a keyspace is made or dropped.
+    pub(crate) keyspaces: Mutex<()>,
+    pub(crate) compaction_rate: Option<Mutex<RateLimiter>>,
+    pub(crate) pressure: super::pressure::PressureGauge,
     pub(crate) manifest: Mutex<ManifestCell>,
     pub(crate) snapshots: Mutex<SnapshotRegistry>,
     pub(crate) background: Background,
@@ -119,14 +135,15 @@ pub(crate) struct Parts {
     pub(crate) commit: CommitState,
     pub(crate) manifest: ManifestCell,
     pub(crate) next_file: FileNumber,
+    pub(crate) next_log: LogStart,
     pub(crate) lock: Option<Box<dyn FileLock>>,
 }
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
         static IDENTITIES: AtomicU64 = AtomicU64::new(1);
-        let manual_floor = parts.manifest.state.manual_floor;
-        let file_bound = parts.manifest.state.file_number_bound.0;
+        let manual_floor = parts.manifest.state().manual_floor;
+        let file_bound = parts.manifest.state().file_number_bound.0;
         Self {
             identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
             dir: parts.dir,
@@ -140,6 +157,10 @@ impl Engine {
             commit: Mutex::new(parts.commit),
             in_flight: InFlight::default(),
             log: ArcSwapOption::empty(),
+            next_log: Mutex::new(parts.next_log),
+            keyspaces: Mutex::new(()),
+            compaction_rate: parts.options.compaction_bytes_per_second.map(|rate| Mutex::new(RateLimiter::new(rate))),
+            pressure: super::pressure::PressureGauge::default(),
             snapshots: Mutex::default(),
             counters: Counters::default(),
             manual_floor: AtomicU64::new(manual_floor),
@@ -233,12 +254,20 @@ impl Engine {
     }
 
     /// The bound that a new manifest should set aside.
-    pub(crate) fn number_bound_above(number: FileNumber) -> u64 {
-        number.0.saturating_add(NUMBERS_SET_ASIDE)
+    pub(crate) fn number_bound_above(number: FileNumber) -> FileNumber {
+        FileNumber(number.0.saturating_add(NUMBERS_SET_ASIDE))
     }
 
-    pub(crate) fn set_file_bound(&self, bound: u64) {
-        self.file_bound.store(bound, Ordering::Release);
+    /// Sets numbers aside in memory; a manifest that says so is about to be written.
+    pub(crate) fn set_numbers_aside(&self) -> FileNumber {
+        let bound = Self::number_bound_above(self.next_file_number());
+        self.file_bound.fetch_max(bound.0, Ordering::AcqRel);
+        bound
+    }
+
+    /// Every file made from now on has this number or a higher one.
+    pub(crate) fn next_file_number(&self) -> FileNumber {
+        FileNumber(self.next_file.load(Ordering::Relaxed))
     }
 
     /// Makes one edit durable, then lets `install` change the world accordingly, all in the order of edits. If it
@@ -250,38 +279,43 @@ impl Engine {
         install: impl FnOnce(&World) -> Result<(World, Held)>,
     ) -> Result<()> {
         let mut cell = self.manifest.lock();
-        let mut edit = build(&cell.state)?;
+        let mut edit = build(cell.state())?;
         let used = self.next_file.load(Ordering::Relaxed);
         let mut bound = self.file_bound.load(Ordering::Acquire);
         if bound.saturating_sub(used) < NUMBERS_SET_ASIDE / 2 {
-            bound = Self::number_bound_above(FileNumber(used));
+            bound = Self::number_bound_above(FileNumber(used)).0;
             edit.push(Change::FileNumberBound { bound: FileNumber(bound) });
         }
-        let next = cell.state.after(&edit).map_err(|reason| self.fail(reason.into()))?;
-        self.write_edit(&mut cell, &edit, &next).map_err(|error| self.fail(error))?;
-        cell.state = next;
-        self.file_bound.fetch_max(bound, Ordering::AcqRel);
-        self.current.change(install).map(drop)
-    }
-
-    fn write_edit(&self, cell: &mut ManifestCell, edit: &Edit, next: &ManifestState) -> Result<()> {
-        let Some(file) = cell.file.as_mut() else {
-            return Err(Error::ReadOnly);
+        let ManifestCell::Writing(manifest) = &mut *cell else {
+            return self.check_writable().and(Err(Error::ReadOnly));
         };
-        file.append(edit)?;
-        if file.should_rotate() {
-            let number = self.allocate_file()?;
-            let old = std::mem::replace(file, Manifest::create(&self.fs, &self.dir, number, next)?);
-            let path = FileKind::Manifest.path(&self.dir, old.number());
-            if let Err(error) = self.fs.remove(Purpose::Manifest, &path) {
-                tracing::warn!(path = %path.display(), %error, "an old manifest could not be removed");
-            }
+        self.check_sound()?;
+        manifest.append(&edit).map_err(|error| self.fail(error))?;
+        self.file_bound.fetch_max(bound, Ordering::AcqRel);
+        self.current.change(install).map(drop)?;
+        if manifest.should_rotate() {
+            self.rotate(manifest).map_err(|error| self.fail(error))?;
         }
-        let (number, len) = (file.number(), file.len());
+        let (number, len) = (manifest.number(), manifest.len());
+        drop(cell);
         // The log proves the manifest's length, so that a manifest cut short later is noticed (S28).
         match self.log.load().as_ref() {
-            Some(log) => log.mark_manifest(number, len),
+            Some(log) => log.mark_manifest(number, len).map(drop).map_err(|error| self.fail(error)),
             None => Ok(()),
+        }
+    }
+
+    fn rotate(&self, manifest: &mut Manifest) -> Result<()> {
+        let old = FileKind::Manifest.path(&self.dir, manifest.number());
+        manifest.rotate(self.allocate_file()?)?;
+        self.remove_quietly(Purpose::Manifest, &old);
+        Ok(())
+    }
+
+    /// Removes a file that nothing names any more. If that fails it is an orphan, which the next opening removes.
+    pub(crate) fn remove_quietly(&self, purpose: Purpose, path: &Path) {
+        if let Err(error) = self.fs.remove(purpose, path) {
+            tracing::warn!(path = %path.display(), %error, "a file that is no longer needed could not be removed");
         }
     }
 
@@ -293,6 +327,15 @@ impl Engine {
             Some(log) => Ok(log),
             None => self.check_writable().and(Err(Error::ReadOnly)),
         }
+    }
+
+    pub(crate) fn log_if_any(&self) -> Option<Arc<Log>> {
+        self.log.load_full()
+    }
+
+    /// Where a new log would begin.
+    pub(crate) fn log_successor(&self) -> LogStart {
+        self.log_if_any().map_or_else(|| *self.next_log.lock(), |log| log.successor())
     }
 
     pub(crate) fn set_log(&self, log: Option<Arc<Log>>) {

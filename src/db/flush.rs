@@ -6,14 +6,13 @@
 //! flushed in the order in which they were sealed (L5), and only once all their commits are published (V1).
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 
 use super::engine::{CommitState, Engine};
 use super::merge_job::{MergeInput, MergeOutcome};
 use super::world::{KeyspaceVersion, Mem, TableTree};
 use crate::fs::Purpose;
 use crate::log::LogPosition;
-use crate::manifest::{Change, Edit, KeyspaceId};
+use crate::manifest::{Change, KeyspaceId};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::Sequence;
 use crate::{Result, Timestamp};
@@ -28,6 +27,18 @@ pub(crate) struct FlushUnit {
     /// The highest timestamp reserved when it was sealed.
     last_timestamp: Timestamp,
     mems: Vec<(KeyspaceId, Arc<Mem>)>,
+}
+
+impl FlushUnit {
+    /// One that replay has filled.
+    pub(crate) fn replayed(
+        sequence: Sequence,
+        log_end: LogPosition,
+        last_timestamp: Timestamp,
+        mems: Vec<(KeyspaceId, Arc<Mem>)>,
+    ) -> Self {
+        Self { sequence, log_end, last_timestamp, mems }
+    }
 }
 
 impl Engine {
@@ -60,6 +71,7 @@ impl Engine {
         self.counters.sealed_bytes.fetch_add(charged as u64, Ordering::Relaxed);
         if !mems.is_empty() {
             self.enqueue(state, mems);
+            self.refresh_pressure(&self.background.jobs.lock());
         }
         Ok(())
     }
@@ -92,7 +104,7 @@ impl Engine {
         if !self.in_flight.wait_published(unit.sequence, &self.current.published) {
             return self.check_sound();
         }
-        let mut edit = Edit::default();
+        let mut changes = Vec::new();
         let mut outcomes: Vec<(KeyspaceId, Arc<Mem>, MergeOutcome)> = Vec::new();
         let mut covered = unit.log_end;
         for (id, mem) in &unit.mems {
@@ -103,27 +115,29 @@ impl Engine {
             let world = self.world();
             let Some(keyspace) = world.get(*id) else { continue };
             let input = MergeInput::flush(keyspace, mem, unit.sequence, floor.floor);
-            let outcome = self.run_merge(&input, Purpose::Flush, &|| self.check_still_needed())?;
-            edit.push(Change::KeyspaceFloor { id: *id, floor: floor.floor });
-            edit.push(Change::KeyspaceLog { id: *id, position: unit.log_end.0 });
+            let outcome = self.run_merge(input, Purpose::Flush, &|_| self.check_sound())?;
+            changes.push(Change::KeyspaceFloor { id: *id, floor: floor.floor });
+            changes.push(Change::KeyspaceLog { id: *id, position: unit.log_end.0 });
             for table in &outcome.tables {
-                edit.push(Change::AddTable { keyspace: *id, level: 0, table: Box::new(table.meta().clone()) });
+                changes.push(Change::AddTable { keyspace: *id, level: 0, table: table.shared_meta() });
             }
             outcomes.push((*id, Arc::clone(mem), outcome));
         }
         // L4: what the tables hold must not be ahead of the log.
         let log = self.log()?;
         log.sync_through(covered).map_err(|error| self.fail(error))?;
-        edit.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
-        edit.push(Change::LogProved { position: covered.0 });
+        changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
+        changes.push(Change::LogProved { position: covered.0 });
         let start = self.log_needed_from(unit);
-        if let Some(ordinal) = log.ordinal_at(start) {
-            edit.push(Change::LogStart { ordinal, position: start.0 });
-        }
-        self.edit_in_living(edit, |world| {
+        changes.push(Change::LogStart { ordinal: log.start_at(start).ordinal, position: start.0 });
+        self.edit_in_living(changes, |world| {
             let mut next = world.clone();
             for (id, mem, outcome) in &outcomes {
-                let Some(keyspace) = world.get(*id) else { continue };
+                let Some(keyspace) = world.get(*id) else {
+                    // Dropped meanwhile: nothing names the new tables.
+                    outcome.tables.iter().for_each(|table| table.mark_obsolete());
+                    continue;
+                };
                 let added: Vec<_> = outcome.tables.iter().map(|table| (0, Arc::clone(table))).collect();
                 next = next.with(keyspace.without(mem).with_tree(&added, &[])?);
             }
@@ -132,7 +146,11 @@ impl Engine {
         let freed: usize = unit.mems.iter().map(|(_, mem)| mem.charged()).sum();
         self.counters.sealed_bytes.fetch_sub(freed as u64, Ordering::Relaxed);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        log.remove_before(start)
+        let written = outcomes.iter().map(|(_, _, outcome)| outcome.bytes()).sum();
+        self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
+        let removed = log.remove_before(start);
+        removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
+        Ok(())
     }
 
     /// Where replay would have to begin once `unit` is named: no memtable outside it holds anything of the log before.
@@ -143,15 +161,5 @@ impl Engine {
         held.filter_map(|mem| mem.first_position()).fold(unit.log_end, LogPosition::min)
     }
 
-    fn check_still_needed(&self) -> Result<()> {
-        self.check_sound()
-    }
 }
 
-/// The bounds that cover every key.
-pub(crate) const EVERYTHING: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
-
-/// The tree of nothing.
-pub(crate) fn empty_tree() -> Arc<TableTree> {
-    Arc::new(TableTree::default())
-}

@@ -14,17 +14,23 @@ use crate::format::FileNumber;
 use crate::log::LogPosition;
 use crate::manifest::{KeyspaceId, Tree};
 use crate::memtable::Memtable;
+use crate::table::{Table, TableMeta, TableStore};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::version::Sequence;
 use crate::{Result, Timestamp};
 
 /// The tree of one keyspace.
-pub(crate) type TableTree = Tree<crate::table::Table>;
+pub(crate) type TableTree = Tree<Arc<Table>>;
+
+/// The tree of these tables, to be opened when they are needed.
+pub(crate) fn tree_of(tables: &Tree<Arc<TableMeta>>, store: &Arc<TableStore>) -> Arc<TableTree> {
+    Arc::new(tables.map(|meta| Table::new(store, Arc::clone(meta))))
+}
 
 /// A memtable and what the engine knows of it.
 #[derive(Debug)]
 pub(crate) struct Mem {
-    pub(crate) entries: Memtable,
+    pub(crate) entries: Arc<Memtable>,
     /// Where the first logged commit of this memtable begins in the log; `u64::MAX`: nowhere yet. Set under the commit lock, before the entry
     /// is inserted, so that a log segment is never freed under a commit that is on its way.
     first_position: AtomicU64,
@@ -39,7 +45,7 @@ pub(crate) struct Mem {
 impl Mem {
     pub(crate) fn new() -> Self {
         Self {
-            entries: Memtable::new(),
+            entries: Arc::new(Memtable::new()),
             first_position: AtomicU64::new(u64::MAX),
             first_unlogged: AtomicU64::new(u64::MAX),
             charged: AtomicUsize::new(0),
@@ -119,7 +125,7 @@ impl KeyspaceVersion {
         next
     }
 
-    pub(crate) fn with_tree(&self, added: &[(usize, Arc<crate::table::Table>)], removed: &[(usize, FileNumber)]) -> Result<Self> {
+    pub(crate) fn with_tree(&self, added: &[(usize, Arc<Table>)], removed: &[(usize, FileNumber)]) -> Result<Self> {
         let mut next = self.clone();
         next.tree = Arc::new(self.tree.apply(added, removed)?);
         Ok(next)

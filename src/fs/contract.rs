@@ -232,6 +232,18 @@ fn a_log_is_synced_by_others_while_it_grows() {
 }
 
 #[test]
+fn a_file_is_synced_by_its_name_only_if_there() {
+    for_each_fs(|fs, dir| {
+        let log = fs.create_log(P, &dir.join("a.log"), 10).unwrap();
+        log.append(b"one").unwrap();
+        fs.sync_file(P, &dir.join("a.log")).unwrap();
+        log.append(b"two").unwrap();
+        assert_eq!(read(fs, &dir.join("a.log"))[..6], *b"onetwo");
+        assert_eq!(kind(fs.sync_file(P, &dir.join("b.log"))), ErrorKind::NotFound);
+    });
+}
+
+#[test]
 fn a_lock_keeps_everybody_else_out_until_it_is_dropped() {
     // S30
     for_each_fs(|fs, dir| {

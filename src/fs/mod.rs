@@ -63,6 +63,8 @@ pub trait Fs: Send + Sync + 'static {
     /// Makes a new log file with room for `capacity` bytes. It must not exist. Its length as readers see it may be anything
     /// from what was appended up to the capacity; bytes that were not written read as zeros.
     fn create_log(&self, purpose: Purpose, path: &Path, capacity: u64) -> io::Result<Arc<dyn LogFile>>;
+    /// Makes all that is in a file durable (not its name), whoever wrote it.
+    fn sync_file(&self, purpose: Purpose, path: &Path) -> io::Result<()>;
     /// Gives a file another name in the same directory, replacing what has it, atomically.
     fn rename(&self, purpose: Purpose, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.

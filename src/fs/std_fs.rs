@@ -48,6 +48,10 @@ impl Fs for StdFs {
         Ok(Arc::new(StdLogFile { file, appended, syncing, failed }))
     }
 
+    fn sync_file(&self, _purpose: Purpose, path: &Path) -> io::Result<()> {
+        open_regular(OpenOptions::new().read(true).write(true), path)?.sync_data()
+    }
+
     fn rename(&self, _purpose: Purpose, from: &Path, to: &Path) -> io::Result<()> {
         check_rename(from, to)?;
         fs::rename(from, to)

@@ -1,1 +1,7 @@
 //! One sorted file.
+
+mod cache;
+mod filter;
+mod meta;
+
+pub(crate) use meta::{Freeable, TableMeta, UpperBound};

@@ -79,6 +79,13 @@ pub(crate) struct StoredVersion {
     pub(crate) expires_at: Option<Timestamp>,
 }
 
+impl StoredVersion {
+    pub(crate) fn as_version_ref(&self) -> VersionRef<'_> {
+        let value = self.value.as_ref().map(|value| ValueRef { bytes: value, owner: value.owner() });
+        VersionRef { stamp: self.stamp, value, expires_at: self.expires_at }
+    }
+}
+
 /// One version of a key as history gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -229,6 +229,11 @@ impl<F: Fs> Fs for FaultFs<F> {
         Ok(Arc::new(FaultLogFile { inner, progress: Progress::new(spot) }))
     }
 
+    fn sync_file(&self, purpose: Purpose, path: &Path) -> io::Result<()> {
+        self.pass(purpose, Operation::Sync, path)?;
+        self.inner.sync_file(purpose, path)
+    }
+
     fn rename(&self, purpose: Purpose, from: &Path, to: &Path) -> io::Result<()> {
         let file = format!("{} -> {}", name_of(from), name_of(to));
         let spot = Spot { desk: Arc::clone(&self.desk), purpose, file };

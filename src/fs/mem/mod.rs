@@ -155,6 +155,11 @@ impl Fs for MemFs {
         Ok(Arc::new(MemWriteFile { file, fs: self.clone(), failed: AtomicBool::new(false) }))
     }
 
+    fn sync_file(&self, _purpose: Purpose, path: &Path) -> io::Result<()> {
+        self.shared.tree.read().file(path)?.sync();
+        Ok(())
+    }
+
     fn rename(&self, _purpose: Purpose, from: &Path, to: &Path) -> io::Result<()> {
         check_rename(from, to)?;
         let mut tree = self.shared.tree.write();

@@ -1,0 +1,244 @@
+//! What the pieces decide in single situations.
+
+use super::job::Grandparent;
+use super::*;
+use crate::Slice;
+use crate::format::FileNumber;
+use crate::table::{Freeable, TableMeta, UpperBound};
+
+fn slice(key: &str) -> Slice {
+    Slice::from(key.as_bytes())
+}
+
+/// `"a-m"` ends with `m`, `"a-m)"` before it, `"a-"` never.
+fn meta(number: u64, keys: &str, bytes: u64) -> TableMeta {
+    let (start, end) = keys.split_once('-').unwrap();
+    let upper = match end.strip_suffix(')') {
+        Some(end) => UpperBound::Excluded(slice(end)),
+        None if end.is_empty() => UpperBound::Unbounded,
+        None => UpperBound::Included(slice(end)),
+    };
+    TableMeta {
+        number: FileNumber(number),
+        bytes,
+        smallest: slice(start),
+        upper,
+        min_timestamp: 1,
+        max_timestamp: 100,
+        keys: 10,
+        versions: 10,
+        tombstones: 0,
+        range_tombstones: 0,
+        late: false,
+        freeable: Freeable::default(),
+    }
+}
+
+fn options() -> CompactionOptions {
+    CompactionOptions { level0_files: 2, ..CompactionOptions::new(100, 1000) }
+}
+
+/// Files by level; those whose number is among `busy` are.
+fn shape<'a>(files: &'a [(usize, TableMeta)], busy: &[u64], running: &'a [Running]) -> Shape<'a> {
+    let mut levels = vec![Vec::new(); CompactionOptions::LEVELS];
+    for (level, meta) in files {
+        levels[*level].push(FileView { meta, busy: busy.contains(&meta.number.0), last_tried_floor: None });
+    }
+    Shape { options: options(), levels, running, floor: 100, next_file: FileNumber(1000), quiet: false }
+}
+
+fn inputs(pick: &Pick) -> Vec<(usize, Vec<u64>)> {
+    pick.inputs.iter().map(|(level, files)| (*level, files.iter().map(|file| file.0).collect())).collect()
+}
+
+#[test]
+fn files_that_only_touch_at_an_exclusive_end_do_not_meet() {
+    let files = [
+        (0, meta(9, "m-n", 10)),
+        (0, meta(8, "m-o)", 10)),
+        (6, meta(1, "a-m)", 500)),
+        (6, meta(2, "n-n", 500)),
+        (6, meta(3, "o-", 500)),
+    ];
+    let mut shape = shape(&files, &[], &[]);
+    shape.options.level_base_bytes = 1500;
+    let pick = pick(&shape).unwrap();
+    assert_eq!(inputs(&pick), [(0, vec![9, 8]), (6, vec![2])]);
+    assert_eq!(pick.range, KeyRange { start: slice("m"), end: UpperBound::Excluded(slice("o")) });
+    assert!(!pick.trivial_move);
+}
+
+#[test]
+fn newer_files_never_pass_older_ones_that_they_overlap() {
+    // T2: 9 needs 8, which needs 7, which is busy; 6 is free of them.
+    let files = [
+        (0, meta(9, "a-c", 10)),
+        (0, meta(8, "c-e", 10)),
+        (0, meta(7, "e-g", 10)),
+        (0, meta(6, "x-y", 10)),
+        (0, meta(5, "y-z", 10)),
+    ];
+    assert_eq!(inputs(&pick(&shape(&files, &[7], &[])).unwrap()), [(0, vec![6, 5])]);
+    assert_eq!(inputs(&pick(&shape(&files, &[5], &[])).unwrap()), [(0, vec![9, 8, 7])]);
+    assert_eq!(pick(&shape(&files, &[5, 7], &[])), None);
+}
+
+#[test]
+fn no_two_compactions_write_the_same_range_of_a_level_or_pass_each_other() {
+    let files = [(0, meta(9, "c-e", 10)), (0, meta(8, "c-e", 10))];
+    for (first_level, output_level, start, end, runs) in [
+        (5, 6, "a", "d", false),
+        (5, 6, "a", "b", true),
+        (4, 5, "d", "d", false),
+        (0, 6, "e", "f", false),
+        (0, 6, "f", "g", true),
+        (6, 6, "e", "e", false),
+    ] {
+        let range = KeyRange { start: slice(start), end: UpperBound::Included(slice(end)) };
+        let running = [Running { first_level, output_level, range }];
+        assert_eq!(pick(&shape(&files, &[], &running)).is_some(), runs, "{running:?}");
+    }
+}
+
+#[test]
+fn a_file_moves_only_if_it_has_nothing_to_lose_and_meets_little_later() {
+    let moves = |change: &dyn Fn(&mut TableMeta), grandparent: u64| {
+        let mut files = [(4, meta(9, "c-e", 5000)), (6, meta(1, "a-d", grandparent))];
+        change(&mut files[0].1);
+        let pick = pick(&shape(&files, &[], &[])).unwrap();
+        assert_eq!((pick.output_level, pick.inputs.len()), (5, 1));
+        pick.trivial_move
+    };
+    assert!(moves(&|_| (), 1000));
+    assert!(!moves(&|_| (), 1001));
+    assert!(!moves(&|meta| meta.freeable = Freeable::of([(100, 1)]), 1000));
+    assert!(moves(&|meta| meta.freeable = Freeable::of([(101, 1)]), 1000));
+    // A tombstone moves to what it hides; where it hides nothing it is dropped on the way.
+    assert!(moves(&|meta| meta.tombstones = 1, 1000));
+    assert!(!moves(&|meta| (meta.tombstones, meta.smallest) = (1, slice("e")), 1000));
+}
+
+#[test]
+fn a_level_passes_down_what_costs_least_for_what_it_frees() {
+    let mut files = [
+        (5, meta(10, "a-c", 1000)),
+        (5, meta(11, "d-f", 1000)),
+        (5, meta(12, "g-i", 1000)),
+        (6, meta(1, "a-c", 1000)),
+        (6, meta(2, "d-f", 900)),
+        (6, meta(3, "g-i", 1000)),
+    ];
+    assert_eq!(inputs(&pick(&shape(&files, &[], &[])).unwrap()), [(5, vec![11]), (6, vec![2])]);
+    assert_eq!(inputs(&pick(&shape(&files, &[2], &[])).unwrap()), [(5, vec![10]), (6, vec![1])]);
+    files[2].1.freeable = Freeable::of([(50, 400)]);
+    assert_eq!(inputs(&pick(&shape(&files, &[], &[])).unwrap()), [(5, vec![12]), (6, vec![3])]);
+}
+
+#[test]
+fn the_base_level_follows_the_size_of_the_tree() {
+    for (bytes, base) in [(0, 6), (1000, 6), (1200, 5), (11_000, 5), (12_000, 4), (10_000_000, 2), (u64::MAX / 2, 1)] {
+        let files = [(6, meta(1, "a-", bytes))];
+        let targets = shape(&files, &[], &[]).targets();
+        assert_eq!(targets.base_level, base, "{bytes}");
+        for level in 1..base {
+            assert_eq!(targets.bytes(level), 0);
+        }
+        for level in base..6 {
+            assert_eq!(targets.bytes(level), targets.bytes(level + 1) / 10);
+        }
+    }
+}
+
+fn grandparents(count: u64, bytes: u64) -> Vec<Grandparent> {
+    let key = |number: u64| Slice::copy_of(&number.to_be_bytes());
+    (0..count)
+        .map(|at| Grandparent { smallest: key(at * 100), upper: UpperBound::Included(key(at * 100 + 90)), bytes })
+        .collect()
+}
+
+/// The keys before which outputs are cut, if every key from 0 takes `step` bytes.
+fn cuts(grandparents: &[Grandparent], step: u64, keys: u64) -> Vec<u64> {
+    let mut splitter = Splitter::new(&options(), grandparents);
+    let (mut cuts, mut bytes) = (Vec::new(), 0);
+    for key in 0..keys {
+        if splitter.should_cut(bytes, &key.to_be_bytes()) {
+            cuts.push(key);
+            bytes = 0;
+        }
+        bytes += step;
+    }
+    cuts
+}
+
+#[test]
+fn outputs_are_cut_at_the_edges_of_what_lies_below() {
+    // Without edges: at the target of 100 bytes.
+    assert_eq!(cuts(&[], 1, 350), [100, 200, 300]);
+    // An edge at three quarters is taken, since the next one comes too late: keys 91 to 99 lie between two files.
+    assert_eq!(cuts(&grandparents(10, 50), 1, 350), [91, 191, 291]);
+    // Small ones below: the last edge that fits.
+    let small: Vec<_> =
+        grandparents(40, 50).into_iter().enumerate().filter(|(at, _)| at % 2 == 0).map(|(_, g)| g).collect();
+    let key = |number: u64| Slice::copy_of(&number.to_be_bytes());
+    let tens: Vec<_> = (0..100)
+        .map(|at| Grandparent { smallest: key(at * 30), upper: UpperBound::Excluded(key(at * 30 + 30)), bytes: 50 })
+        .collect();
+    assert_eq!(cuts(&tens, 1, 300), [90, 180, 270]);
+    // An edge before half of the target is not: files would be small.
+    assert_eq!(cuts(&small, 1, 30), [0; 0]);
+    assert_eq!(cuts(&grandparents(10, 50), 3, 100).first(), Some(&34));
+}
+
+#[test]
+fn an_output_never_meets_more_than_it_may() {
+    let below = grandparents(1000, 90);
+    let cuts = cuts(&below, 1, 100_000);
+    assert!(cuts.windows(2).all(|pair| pair[1] - pair[0] <= 100));
+    let sparse = {
+        let mut splitter = Splitter::new(&options(), &below);
+        let mut bytes = 0;
+        let mut cuts = vec![0];
+        for key in (0..100_000u64).step_by(50) {
+            if splitter.should_cut(bytes, &key.to_be_bytes()) {
+                (bytes, _) = (0, cuts.push(key));
+            }
+            bytes += 1;
+        }
+        cuts
+    };
+    // Ten times the target are eleven of them.
+    assert!(sparse.windows(2).all(|pair| pair[1] - pair[0] <= 1100), "{sparse:?}");
+    assert!(sparse.windows(2).all(|pair| pair[1] - pair[0] >= 1000), "{sparse:?}");
+    assert!(sparse.len() > 80);
+}
+
+#[test]
+fn a_compaction_falls_into_parts_of_about_equal_bytes() {
+    let mut files: Vec<_> =
+        ('a'..='t').enumerate().map(|(at, c)| (6, meta(at as u64, &format!("{c}-{c}z"), 100))).collect();
+    files.push((0, meta(90, "a-tz", 300)));
+    files.push((0, meta(91, "a-tz", 300)));
+    let mut shape = shape(&files, &[], &[]);
+    shape.options.level_base_bytes = 1 << 20;
+    let pick = pick(&shape).unwrap();
+    assert_eq!(pick.bytes, 2600);
+    assert_eq!(subranges(&shape, &pick, 1), [""; 0]);
+    assert_eq!(subranges(&shape, &pick, 2), ["k"]);
+    assert_eq!(subranges(&shape, &pick, 4), ["f", "k", "p"]);
+    let many = subranges(&shape, &pick, 100);
+    assert!(many.len() >= 8 && many.len() < 26 && many.is_sorted());
+}
+
+#[test]
+fn what_is_owed_counts_what_cascades() {
+    let calm = [(0, meta(9, "a-z", 10)), (6, meta(1, "a-z", 900))];
+    let shape_of = |files| shape(files, &[], &[]);
+    let debt = |shape: Shape<'_>| shape.debt_bytes(&shape.targets());
+    assert_eq!(debt(shape_of(&calm)), 0);
+    let level0 = [(0, meta(9, "a-z", 100)), (0, meta(8, "a-z", 100)), (6, meta(1, "a-z", 900))];
+    assert_eq!(debt(shape_of(&level0)), 1100);
+    let full = [(5, meta(9, "a-z", 800)), (6, meta(1, "a-z", 9000))];
+    let over = [(5, meta(9, "a-z", 2000)), (6, meta(1, "a-z", 9000))];
+    assert_eq!(debt(shape_of(&full)), 0);
+    assert!(debt(shape_of(&over)) > 5 * 1000);
+}

@@ -1,0 +1,44 @@
+//! Closing: everything acknowledged is on disk, every handle ends, the lock is free.
+
+use super::engine::{Engine, ManifestCell};
+use crate::Result;
+use crate::log::LogPosition;
+use crate::manifest::{Change, Edit};
+
+impl Engine {
+    /// Ends every handle; what could not be made durable is the error. The second call, and every later one, does nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        if !self.end() {
+            return Ok(());
+        }
+        // Those who wait see that it is closed. Once the commit lock was ours nothing is reserved any more.
+        self.background.wake_all();
+        drop(self.commit.lock());
+        self.in_flight.wait_idle();
+        let settled = if self.options.read_only || self.check_sound().is_err() { Ok(()) } else { self.settle() };
+        self.stop_background();
+        self.set_log(None);
+        *self.lock.lock() = None;
+        settled
+    }
+
+    /// Flushes what is in no log, and leaves a log and a manifest that prove each other whole (L1).
+    fn settle(&self) -> Result<()> {
+        self.flush_where(|keyspace| keyspace.active.first_unlogged().is_some())?;
+        self.stop_background();
+        let log = self.log()?;
+        let end: LogPosition = log.end();
+        log.sync_through(end)?;
+        if matches!(*self.manifest.lock(), ManifestCell::Writing(_)) {
+            let last_known = |known: &crate::manifest::ManifestState| known.log.proved < end.0;
+            self.edit(
+                |known| {
+                    let proof = Change::LogProved { position: end.0 };
+                    Ok(Edit::from(if last_known(known) { vec![proof] } else { Vec::new() }))
+                },
+                |world| Ok((world.clone(), ())),
+            )?;
+        }
+        log.close()
+    }
+}

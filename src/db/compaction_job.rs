@@ -1,0 +1,252 @@
+//! Compactions: asking the picker, running what it picks, and naming the result.
+
+use std::ops::Bound;
+
+use super::background::Jobs;
+use super::engine::Engine;
+use super::merge_job::{MergeInput, compaction_options};
+use super::range::KeyBounds;
+use super::world::KeyspaceVersion;
+use crate::compaction::{FileView, KeyRange, ManualProgress, ManualStep, Pick, Running, Shape, pick};
+use crate::format::FileNumber;
+use crate::fs::Purpose;
+use crate::manifest::{Change, KeyspaceId};
+use crate::options::Retention;
+use crate::sync::{Arc, Ordering};
+use crate::table::UpperBound;
+use crate::{Error, Result, Slice, Timestamp};
+
+/// A compaction that was picked, and holds its inputs until it is finished.
+#[derive(Debug)]
+pub(crate) struct CompactionJob {
+    pub(crate) keyspace: KeyspaceId,
+    pick: Pick,
+}
+
+/// A compaction that runs.
+#[derive(Debug)]
+pub(crate) struct RunningCompaction {
+    keyspace: KeyspaceId,
+    running: Running,
+    files: Vec<FileNumber>,
+}
+
+impl CompactionJob {
+    pub(crate) fn begin(&self) -> RunningCompaction {
+        RunningCompaction { keyspace: self.keyspace, running: self.pick.running(), files: self.pick.files().collect() }
+    }
+
+    /// Whether `other` is this one, running.
+    pub(crate) fn is(&self, other: &RunningCompaction) -> bool {
+        other.keyspace == self.keyspace && self.pick.files().eq(other.files.iter().copied())
+    }
+}
+
+impl Engine {
+    /// Runs `look` on the state of a keyspace as a picker sees it.
+    pub(crate) fn with_shape<T>(&self, keyspace: &KeyspaceVersion, jobs: &Jobs, look: impl FnOnce(&Shape<'_>) -> T) -> T {
+        let mine = || jobs.compactions.iter().filter(|one| one.keyspace == keyspace.core.id);
+        let running: Vec<Running> = mine().map(|one| one.running.clone()).collect();
+        let attempts = keyspace.core.attempts.lock();
+        let view = |table: &Arc<crate::table::Table>| {
+            let number = table.meta().number;
+            (number, mine().any(|one| one.files.contains(&number)), attempts.get(&number).copied())
+        };
+        let marks: Vec<Vec<_>> = keyspace.tree.levels().map(|level| level.iter().map(view).collect()).collect();
+        drop(attempts);
+        let levels = keyspace.tree.levels().zip(&marks).map(|(level, marks)| {
+            let files = level.iter().zip(marks);
+            files
+                .map(|(table, (_, busy, last_tried_floor))| FileView {
+                    meta: table.meta(),
+                    busy: *busy,
+                    last_tried_floor: *last_tried_floor,
+                })
+                .collect()
+        });
+        look(&Shape {
+            options: compaction_options(keyspace),
+            levels: levels.collect(),
+            running: &running,
+            floor: self.wanted_floor(keyspace),
+            next_file: self.next_file_number(),
+            quiet: jobs.quiet,
+        })
+    }
+
+    /// The floor that a merge would raise to.
+    fn wanted_floor(&self, keyspace: &KeyspaceVersion) -> Timestamp {
+        let last = self.current.horizon().last_timestamp;
+        let floor = keyspace.core.floor();
+        match keyspace.core.options.retention {
+            Retention::Manual => floor,
+            Retention::Latest => floor.max(last),
+            Retention::Window(length) => floor.max(last.saturating_sub(length)),
+        }
+    }
+
+    /// The most urgent compaction of the keyspace whose turn it is.
+    pub(crate) fn pick_compaction(&self, jobs: &Jobs) -> Option<CompactionJob> {
+        let world = self.world();
+        let after = |one: &&Arc<KeyspaceVersion>| jobs.last_served.is_none_or(|last| one.core.id > last);
+        let (later, earlier): (Vec<_>, Vec<_>) = world.keyspaces().iter().partition(after);
+        later.into_iter().chain(earlier).find_map(|keyspace| {
+            let pick = self.with_shape(keyspace, jobs, pick)?;
+            Some(CompactionJob { keyspace: keyspace.core.id, pick })
+        })
+    }
+
+    /// Runs a compaction: the job of a background thread.
+    pub(crate) fn run_compaction(&self, job: &CompactionJob) -> Result<()> {
+        let Some(core) = self.keyspace_core(job.keyspace) else { return Ok(()) };
+        if job.pick.trivial_move {
+            return self.move_table(job);
+        }
+        let floor = self.raise_merge_floor(&core, None)?;
+        // Looked at after the floor was raised (R1).
+        let world = self.world();
+        let Some(keyspace) = world.get(job.keyspace) else { return Ok(()) };
+        let input = MergeInput::compaction(keyspace, &job.pick, floor.floor)?;
+        let outcome = self.run_merge(input, Purpose::Compaction, &|written| self.pace_compaction(written, job.keyspace))?;
+        self.log()?.sync_through(floor.log_end).map_err(|error| self.fail(error))?;
+
+        let level = job.pick.output_level;
+        let mut changes = vec![
+            Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor },
+            Change::LogProved { position: floor.log_end.0 },
+        ];
+        let removed: Vec<(usize, FileNumber)> =
+            job.pick.inputs.iter().flat_map(|(level, files)| files.iter().map(|number| (*level, *number))).collect();
+        changes.extend(removed.iter().map(|(level, number)| Change::RemoveTable {
+            keyspace: job.keyspace,
+            level: *level,
+            number: *number,
+        }));
+        changes.extend(outcome.tables.iter().map(|table| Change::AddTable {
+            keyspace: job.keyspace,
+            level,
+            table: table.shared_meta(),
+        }));
+        let added: Vec<_> = outcome.tables.iter().map(|table| (level, Arc::clone(table))).collect();
+        {
+            let mut attempts = core.attempts.lock();
+            attempts.extend(outcome.tables.iter().map(|table| (table.meta().number, floor.floor)));
+            removed.iter().for_each(|(_, number)| _ = attempts.remove(number));
+        }
+        self.replace_tables(job.keyspace, changes, &added, &removed)?;
+        let count = |counter: &crate::sync::AtomicU64, by: u64| drop(counter.fetch_add(by, Ordering::Relaxed));
+        count(&self.counters.compactions, 1);
+        count(&self.counters.compacted_bytes_read, job.pick.bytes);
+        count(&self.counters.compacted_bytes_written, outcome.bytes());
+        Ok(())
+    }
+
+    /// Names a table in another level as it is.
+    fn move_table(&self, job: &CompactionJob) -> Result<()> {
+        let world = self.world();
+        let Some(keyspace) = world.get(job.keyspace) else { return Ok(()) };
+        let output = job.pick.output_level;
+        let mut changes = Vec::new();
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for (level, numbers) in &job.pick.inputs {
+            for table in keyspace.tree.level(*level).iter().filter(|table| numbers.contains(&table.meta().number)) {
+                let number = table.meta().number;
+                changes.push(Change::RemoveTable { keyspace: job.keyspace, level: *level, number });
+                let meta = table.shared_meta();
+                changes.push(Change::AddTable { keyspace: job.keyspace, level: output, table: meta });
+                added.push((output, Arc::clone(table)));
+                removed.push((*level, number));
+            }
+        }
+        removed.iter().for_each(|(_, number)| drop(keyspace.core.attempts.lock().remove(number)));
+        self.replace_tables(job.keyspace, changes, &added, &removed)?;
+        self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Names an edit of tables and puts it in place; tables that are no longer named go when the last reader lets go of them.
+    fn replace_tables(
+        &self,
+        id: KeyspaceId,
+        changes: Vec<Change>,
+        added: &[(usize, Arc<crate::table::Table>)],
+        removed: &[(usize, FileNumber)],
+    ) -> Result<()> {
+        self.edit_in_living(changes, |world| {
+            let Some(keyspace) = world.get(id) else {
+                // Dropped meanwhile: nothing names the new tables.
+                added.iter().for_each(|(_, table)| table.mark_obsolete());
+                return Ok((world.clone(), ()));
+            };
+            let next = keyspace.with_tree(added, removed)?;
+            for (level, number) in removed {
+                let stays = added.iter().any(|(_, table)| table.meta().number == *number);
+                let gone = keyspace.tree.level(*level).iter().find(|table| table.meta().number == *number);
+                gone.filter(|_| !stays).iter().for_each(|table| table.mark_obsolete());
+            }
+            Ok((world.with(next), ()))
+        })
+    }
+
+    /// Asked by a merge every now and then: whether it should go on, and at which pace.
+    fn pace_compaction(&self, written: u64, keyspace: KeyspaceId) -> Result<()> {
+        self.check_sound()?;
+        if self.background.is_stopping() {
+            return Err(Error::Closed);
+        }
+        if self.keyspace_core(keyspace).is_none() {
+            return Err(Error::Closed);
+        }
+        if let Some(limiter) = &self.compaction_rate {
+            let wait = limiter.lock().take(self.time.monotonic_nanos(), written);
+            if !wait.is_zero() {
+                self.time.sleep(wait);
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`Keyspace::compact`](crate::Keyspace::compact).
+    pub(crate) fn compact_range(&self, id: KeyspaceId, bounds: &KeyBounds) -> Result<()> {
+        self.flush_where(|keyspace| keyspace.core.id == id)?;
+        let range = key_range(bounds);
+        let find = |id| self.world().get(id).cloned();
+        let keyspace = find(id).ok_or_else(|| self.unknown_keyspace(id))?;
+        let mut progress = {
+            let jobs = self.background.jobs.lock();
+            self.with_shape(&keyspace, &jobs, |shape| ManualProgress::new(shape, range))
+        };
+        drop(keyspace);
+        loop {
+            let job = self.wait_in_background(|jobs| {
+                let keyspace = find(id).ok_or_else(|| self.unknown_keyspace(id))?;
+                match self.with_shape(&keyspace, jobs, |shape| progress.next(shape)) {
+                    ManualStep::Run(pick) => {
+                        let job = CompactionJob { keyspace: id, pick };
+                        jobs.compactions.push(job.begin());
+                        Ok(Some(Some(job)))
+                    }
+                    ManualStep::Wait => Ok(None),
+                    ManualStep::Done => Ok(Some(None)),
+                }
+            })?;
+            let Some(job) = job else { return Ok(()) };
+            self.run_taken_compaction(job)?;
+        }
+    }
+}
+
+/// The closed hull of some bounds.
+fn key_range((lower, upper): &KeyBounds) -> KeyRange {
+    let start = match lower {
+        Bound::Unbounded => Slice::empty(),
+        Bound::Included(key) | Bound::Excluded(key) => key.clone(),
+    };
+    let end = match upper {
+        Bound::Unbounded => UpperBound::Unbounded,
+        Bound::Included(key) => UpperBound::Included(key.clone()),
+        Bound::Excluded(key) => UpperBound::Excluded(key.clone()),
+    };
+    KeyRange { start, end }
+}
+

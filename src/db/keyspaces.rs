@@ -1,0 +1,113 @@
+//! Making and dropping keyspaces.
+
+use super::engine::Engine;
+use super::keyspace::KeyspaceCore;
+use super::world::{KeyspaceVersion, Mem};
+use crate::manifest::{Change, Edit, KeyspaceId, ManifestState};
+use crate::options::{KeyspaceOptions, Retention};
+use crate::sync::{Arc, Ordering};
+use crate::{Error, Result};
+
+impl Engine {
+    /// The keyspace of this name, made if there is none.
+    pub(crate) fn open_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceCore>> {
+        self.check_open()?;
+        if name.is_empty() {
+            return Err(Error::invalid("a keyspace needs a name"));
+        }
+        let settings = options.resolve()?;
+        let _one_at_a_time = self.keyspaces.lock();
+        if let Some(found) = self.world().by_name(name) {
+            options.check_against(&found.core.options)?;
+            return Ok(Arc::clone(&found.core));
+        }
+        if self.options.read_only {
+            return Err(Error::UnknownKeyspace { name: name.into() });
+        }
+        self.check_writable()?;
+        let id = self.manifest.lock().state().next_keyspace_id;
+        let manual = settings.retention == Retention::Manual;
+        let created_at = self.current.horizon().last_timestamp;
+        let create =
+            Change::CreateKeyspace { id, name: name.to_owned(), options: Box::new(settings.clone()), created_at };
+        let core = Arc::new(KeyspaceCore::new(id, name.to_owned(), settings, 0));
+        self.edit(
+            |_| Ok(Edit::from(vec![create])),
+            |world| {
+                if manual {
+                    // Both are raised before the manifest is edited, or after this keyspace is seen: it misses neither.
+                    core.raise_admission_floor(self.manual_admission_floor.load(Ordering::SeqCst));
+                    core.raise_floor(self.manual_floor.load(Ordering::SeqCst));
+                }
+                let version = KeyspaceVersion {
+                    core: Arc::clone(&core),
+                    active: Arc::new(Mem::new()),
+                    sealed: Vec::new(),
+                    tree: Arc::default(),
+                };
+                Ok((world.with(version), ()))
+            },
+        )?;
+        Ok(core)
+    }
+
+    /// Drops the keyspace of this name.
+    pub(crate) fn drop_keyspace(&self, name: &str) -> Result<()> {
+        self.check_writable()?;
+        let _one_at_a_time = self.keyspaces.lock();
+        let world = self.world();
+        let Some(keyspace) = world.by_name(name) else {
+            return Err(Error::UnknownKeyspace { name: name.into() });
+        };
+        let core = &keyspace.core;
+        let state = self.commit.lock();
+        core.mark_dropped(true);
+        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        drop(state);
+        self.counters.dropped_names.lock().insert(core.id, name.to_owned());
+        if !self.in_flight.wait_published(reserved, &self.current.published) {
+            self.check_sound()?;
+        }
+        // The log goes first: a commit that also touched other keyspaces must not be missing after a crash that keeps the drop.
+        self.log()?.sync_through(log_end).map_err(|error| self.fail(error))?;
+        self.edit(
+            |_| Ok(Edit::from(vec![Change::DropKeyspace { id: core.id }])),
+            |world| {
+                let snapshots = self.snapshots.lock();
+                if let Some(last) = world.get(core.id) {
+                    snapshots.keep_dropped(last);
+                    for (_, table) in last.tree.iter() {
+                        table.mark_obsolete();
+                    }
+                }
+                Ok((world.without(core.id), snapshots))
+            },
+        )
+    }
+
+    /// An edit about keyspaces of which some may have been dropped meanwhile: what is said of those is left out.
+    pub(crate) fn edit_in_living<Held>(
+        &self,
+        changes: Vec<Change>,
+        install: impl FnOnce(&super::world::World) -> Result<(super::world::World, Held)>,
+    ) -> Result<()> {
+        self.edit(|known| Ok(Edit::from(changes.into_iter().filter_map(|change| sensible(change, known)).collect::<Vec<_>>())), install)
+    }
+}
+
+/// What is left of a change when it was overtaken by others.
+fn sensible(change: Change, known: &ManifestState) -> Option<Change> {
+    let lives = |id: &KeyspaceId| known.keyspaces.contains_key(id);
+    match &change {
+        Change::AddTable { keyspace: id, .. }
+        | Change::RemoveTable { keyspace: id, .. }
+        | Change::KeyspaceLog { id, .. } => lives(id).then_some(change),
+        Change::KeyspaceFloor { id, floor } => {
+            known.keyspaces.get(id).is_some_and(|keyspace| keyspace.floor < *floor).then_some(change)
+        }
+        Change::LogStart { position, .. } => (*position > known.log.start_position).then_some(change),
+        Change::LogProved { position } => (*position > known.log.proved).then_some(change),
+        Change::LastTimestamp { timestamp } => (*timestamp > known.last_timestamp).then_some(change),
+        _ => Some(change),
+    }
+}

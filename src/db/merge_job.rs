@@ -1,0 +1,311 @@
+//! Running a collecting merge: from sources to new tables. Flushes and compactions differ in what they put in and in where the tables go.
+
+use std::path::Path;
+
+use super::engine::Engine;
+use super::read::{self, Source};
+use super::world::{KeyspaceVersion, Mem, TableTree};
+use crate::compaction::{CompactionOptions, Pick, Splitter};
+use crate::format::FileNumber;
+use crate::fs::Purpose;
+use crate::manifest::LEVELS;
+use crate::merge::{CollectInput, CollectStats, Outside, Output, RetentionRules, SourceRanges, collect};
+use crate::sync::Arc;
+use crate::table::{Table, TableOptions, TableWriter, UpperBound};
+use crate::version::{Fragment, Sequence, VersionRef};
+use crate::{Result, Slice, Timestamp};
+
+/// What a merge works on.
+pub(crate) struct MergeInput {
+    collect: CollectInput<Source>,
+    floor: Timestamp,
+    keyspace: crate::manifest::KeyspaceId,
+    outside: OutsideSources,
+    options: TableOptions,
+    /// Where outputs are cut: not at all by a flush.
+    cuts: Option<(CompactionOptions, Vec<crate::compaction::Grandparent>)>,
+}
+
+/// What it made.
+#[derive(Debug)]
+pub(crate) struct MergeOutcome {
+    /// In key order; on disk and synced, named by nothing yet.
+    pub(crate) tables: Vec<Arc<Table>>,
+    pub(crate) stats: CollectStats,
+}
+
+impl MergeOutcome {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.meta().bytes).sum()
+    }
+}
+
+impl MergeInput {
+    /// One memtable, as far as `visible`, to a table of level 0.
+    pub(crate) fn flush(keyspace: &KeyspaceVersion, mem: &Arc<Mem>, visible: Sequence, floor: Timestamp) -> Self {
+        let others = keyspace.memtables().filter(|other| !Arc::ptr_eq(other, mem)).cloned().collect();
+        Self {
+            collect: CollectInput {
+                sources: vec![read::memtable(mem, visible)],
+                ranges: vec![vec![Arc::new(mem.entries.range_tombstones(visible))]],
+                lower: Slice::empty(),
+                upper: None,
+            },
+            floor,
+            keyspace: keyspace.core.id,
+            outside: OutsideSources { mems: others, tree: Arc::clone(&keyspace.tree) },
+            options: table_options(keyspace, 0),
+            cuts: None,
+        }
+    }
+
+    /// All memtables, as far as `visible`, to one table of level 0, by the floor that stands.
+    pub(crate) fn flush_all(keyspace: &KeyspaceVersion, visible: Sequence) -> Self {
+        let full = || keyspace.memtables().filter(|mem| !mem.entries.is_empty());
+        Self {
+            collect: CollectInput {
+                sources: full().map(|mem| read::memtable(mem, visible)).collect(),
+                ranges: full().map(|mem| vec![Arc::new(mem.entries.range_tombstones(visible))]).collect(),
+                lower: Slice::empty(),
+                upper: None,
+            },
+            floor: keyspace.core.floor(),
+            keyspace: keyspace.core.id,
+            outside: OutsideSources { mems: Vec::new(), tree: Arc::clone(&keyspace.tree) },
+            options: table_options(keyspace, 0),
+            cuts: None,
+        }
+    }
+
+    /// The tables of a compaction.
+    pub(crate) fn compaction(keyspace: &KeyspaceVersion, pick: &Pick, floor: Timestamp) -> Result<Self> {
+        let mut sources = Vec::new();
+        let mut ranges: Vec<SourceRanges> = Vec::new();
+        let mut removed = Vec::new();
+        for (level, numbers) in &pick.inputs {
+            let chosen: Vec<_> =
+                keyspace.tree.level(*level).iter().filter(|table| numbers.contains(&table.meta().number)).cloned().collect();
+            removed.extend(numbers.iter().map(|number| (*level, *number)));
+            let runs = if *level == 0 { chosen.into_iter().map(|table| vec![table]).collect() } else { vec![chosen] };
+            for run in runs {
+                ranges.push(range_tombstones(&run)?);
+                sources.push(read::run_for_merge(run));
+            }
+        }
+        Ok(Self {
+            collect: CollectInput { sources, ranges, lower: Slice::empty(), upper: None },
+            floor,
+            keyspace: keyspace.core.id,
+            outside: OutsideSources {
+                mems: keyspace.memtables().cloned().collect(),
+                tree: Arc::new(keyspace.tree.apply(&[], &removed)?),
+            },
+            options: table_options(keyspace, pick.output_level),
+            cuts: Some((compaction_options(keyspace), pick.grandparents.clone())),
+        })
+    }
+}
+
+fn table_options(keyspace: &KeyspaceVersion, level: usize) -> TableOptions {
+    let options = &keyspace.core.options;
+    TableOptions {
+        block_bytes: options.block_bytes,
+        compression: options.compression_at(level),
+        filter_bits_per_key: options.filter_bits_per_key,
+    }
+}
+
+pub(crate) fn compaction_options(keyspace: &KeyspaceVersion) -> CompactionOptions {
+    CompactionOptions::new(keyspace.core.options.target_file_bytes, keyspace.core.options.level_base_bytes)
+}
+
+fn range_tombstones(run: &[Arc<Table>]) -> Result<SourceRanges> {
+    let with = run.iter().filter(|table| table.meta().range_tombstones > 0);
+    with.map(|table| Ok(Arc::clone(table.reader()?.range_tombstones()))).collect()
+}
+
+/// Every source of the keyspace that is not merged, as it was after the floor was raised. What lies at or below the floor only moves
+/// from one of these to another afterwards, and nothing is added to it (R1, R3).
+struct OutsideSources {
+    mems: Vec<Arc<Mem>>,
+    tree: Arc<TableTree>,
+}
+
+impl OutsideSources {
+    fn old_mems(&self, at_or_below: Timestamp) -> impl Iterator<Item = &Arc<Mem>> {
+        self.mems.iter().filter(move |mem| !mem.entries.is_empty() && mem.entries.min_timestamp() <= at_or_below)
+    }
+}
+
+impl Outside for OutsideSources {
+    fn may_hold(&self, key: &[u8], at_or_below: Timestamp) -> Result<bool> {
+        let can = |table: &Arc<Table>| table.meta().min_timestamp <= at_or_below && table.meta().contains(key);
+        Ok(self.old_mems(at_or_below).any(|mem| mem.entries.may_hold(key, at_or_below))
+            || self.tree.level(0).iter().any(can)
+            || (1..LEVELS).any(|level| self.tree.level_for_key(level, key).is_some_and(can)))
+    }
+
+    fn spans(&self, start: &[u8], end: Option<&[u8]>, at_or_below: Timestamp) -> Result<Vec<(Slice, Option<Slice>)>> {
+        let bound = end.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let mut spans: Vec<(Slice, Option<Slice>)> = Vec::new();
+        if self.old_mems(at_or_below).any(|mem| mem.entries.any_key_in(start, end)) {
+            spans.push((Slice::copy_of(start), end.map(Slice::copy_of)));
+        }
+        for level in 0..LEVELS {
+            for table in self.tree.tables_overlapping(level, start, bound) {
+                let meta = table.meta();
+                if meta.min_timestamp <= at_or_below {
+                    let upper = exclusive(&meta.upper);
+                    let ends = [upper.as_deref(), end].into_iter().flatten().min().map(Slice::copy_of);
+                    spans.push((Slice::copy_of(start.max(&meta.smallest)), ends));
+                }
+            }
+        }
+        Ok(joined(spans))
+    }
+}
+
+/// The least key that the bound does not admit.
+fn exclusive(upper: &UpperBound) -> Option<Slice> {
+    match upper {
+        UpperBound::Included(key) => {
+            let mut after = key.to_vec();
+            after.push(0);
+            Some(after.into())
+        }
+        UpperBound::Excluded(key) => Some(key.clone()),
+        UpperBound::Unbounded => None,
+    }
+}
+
+/// In order, and disjoint.
+fn joined(mut spans: Vec<(Slice, Option<Slice>)>) -> Vec<(Slice, Option<Slice>)> {
+    spans.sort_unstable();
+    let mut joined: Vec<(Slice, Option<Slice>)> = Vec::new();
+    for (start, end) in spans {
+        match joined.last_mut() {
+            Some((_, None)) => break,
+            Some((_, Some(last))) if start <= *last => {
+                if end.as_ref().is_none_or(|end| *end > *last) {
+                    if let Some(open) = joined.last_mut() {
+                        open.1 = end;
+                    }
+                }
+            }
+            _ => joined.push((start, end)),
+        }
+    }
+    joined
+}
+
+impl Engine {
+    /// Runs a merge. `still_needed` is asked every now and then; its error ends the merge. Files that were written by then are orphans.
+    pub(crate) fn run_merge(
+        &self,
+        input: MergeInput,
+        purpose: Purpose,
+        still_needed: &dyn Fn(u64) -> Result<()>,
+    ) -> Result<MergeOutcome> {
+        // After the floor was raised: a snapshot that is not in the list sees the floor (R1).
+        let snapshots = self.snapshots.lock().timestamps_in(input.keyspace);
+        let rules = RetentionRules { floor: input.floor, snapshots };
+        let mut sink = Sink {
+            engine: self,
+            dir: &self.dir,
+            purpose,
+            options: input.options,
+            splitter: input.cuts.as_ref().map(|(options, grandparents)| Splitter::new(options, grandparents)),
+            writer: None,
+            tables: Vec::new(),
+        };
+        let mut seen = 0;
+        let mut progress = |stats: &CollectStats| {
+            let written = stats.bytes_out - seen;
+            seen = stats.bytes_out;
+            still_needed(written)
+        };
+        let stats = collect(input.collect, &rules, &input.outside, &mut sink, &mut progress)?;
+        sink.cut()?;
+        let tables = sink.tables;
+        if !tables.is_empty() {
+            self.sync_dir()?;
+        }
+        Ok(MergeOutcome { tables, stats })
+    }
+
+    /// Makes the names of new files durable, before anything names them (L3).
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        use crate::error::AtPath;
+        self.fs.sync_dir(Purpose::Directory, &self.dir).at_path(&self.dir)
+    }
+}
+
+/// Writes what the merge gives to one table after the other.
+struct Sink<'a> {
+    engine: &'a Engine,
+    dir: &'a Path,
+    purpose: Purpose,
+    options: TableOptions,
+    splitter: Option<Splitter<'a>>,
+    writer: Option<TableWriter>,
+    tables: Vec<Arc<Table>>,
+}
+
+impl Sink<'_> {
+    fn writer(&mut self) -> Result<&mut TableWriter> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => {
+                let number: FileNumber = self.engine.allocate_file()?;
+                let options = self.options.clone();
+                Ok(none.insert(TableWriter::create(&self.engine.fs, self.purpose, self.dir, number, options)?))
+            }
+        }
+    }
+}
+
+impl Output for Sink<'_> {
+    fn begin_key(&mut self, key: &[u8]) -> Result<()> {
+        self.writer()?.begin_key(key)
+    }
+
+    fn version(&mut self, version: VersionRef<'_>) -> Result<()> {
+        self.writer()?.version(version)
+    }
+
+    fn end_key(&mut self) -> Result<()> {
+        self.writer()?.end_key()
+    }
+
+    fn range_tombstones(&mut self, fragment: &Fragment) -> Result<()> {
+        self.writer()?.range_tombstones(fragment)
+    }
+
+    fn should_cut(&mut self, next_key: &[u8]) -> bool {
+        let written = self.writer.as_ref().map_or(0, TableWriter::estimated_bytes);
+        self.splitter.as_mut().is_some_and(|splitter| splitter.should_cut(written, next_key))
+    }
+
+    fn cut(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            let meta = writer.finish()?;
+            self.tables.push(Table::new(&self.engine.store, meta));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_joined_where_they_touch() {
+        let span = |start: &str, end: Option<&str>| {
+            (Slice::copy_of(start.as_bytes()), end.map(|end| Slice::copy_of(end.as_bytes())))
+        };
+        let spans = vec![span("k", Some("m")), span("a", Some("c")), span("b", Some("d")), span("d", Some("e"))];
+        assert_eq!(joined(spans), [span("a", Some("e")), span("k", Some("m"))]);
+        assert_eq!(joined(vec![span("b", None), span("a", Some("c")), span("x", Some("y"))]), [span("a", None)]);
+    }
+}

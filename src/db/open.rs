@@ -1,0 +1,366 @@
+//! Opening a database: what is on disk becomes the engine's state, and the disk is made ready for writing.
+//!
+//! The first part only reads ([`recover`]): the manifest's state, the log replayed behind it into memtables. The second writes
+//! ([`Engine::start_writing`]), and each step makes durable what the next one relies on (L1, L3):
+//!
+//! 1. sync the log segments that were replayed: they may have been in the page cache only;
+//! 2. write a new manifest with the state, with the cut if the log was torn, and with fresh file numbers set aside, and
+//!    switch `CURRENT` to it: from here on the cut tail does not exist;
+//! 3. remove what nothing names: orphans of a crash, dead segments, older manifests;
+//! 4. begin a new log segment; nothing is ever appended to an old one.
+//!
+//! Nothing is flushed. Where the disk is full the second part fails; the database opens all the same, serves reads, and `resume`
+//! tries again (S26). A read-only opening ends after the first part.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::Db;
+use super::batch::Operations;
+use super::commit::{LATE, insert, operation_cost, split_record};
+use super::engine::{CommitState, Engine, ManifestCell, Parts};
+use super::flush::FlushUnit;
+use super::handle::Session;
+use super::keyspace::KeyspaceCore;
+use super::world::{Current, Horizon, KeyspaceVersion, Mem, World, tree_of};
+use crate::error::AtPath;
+use crate::format::{FileKind, FileNumber, parse_file_name};
+use crate::fs::{FileLock, Fs, Purpose, StdFs};
+use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
+use crate::manifest::{self, Cut, KeyspaceId, Loaded, Manifest, ManifestState};
+use crate::options::Options;
+use crate::sync::Arc;
+use crate::table::TableStore;
+use crate::version::{Sequence, Stamp};
+use crate::{Error, Result, Timestamp};
+
+impl Options {
+    /// Opens the database in `dir`, or makes it.
+    ///
+    /// # Errors
+    /// `Io` (`NotFound`) if there is none and it may not be made; `InvalidArgument` if there is one and
+    /// [`error_if_exists`](Self::error_if_exists) is set, or an option makes no sense; `Locked` while another handle, in any process, has it
+    /// open for writing; `Corruption` and `UnsupportedFormat` for what is on disk; `Io`.
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Db> {
+        self.validate()?;
+        let dir = dir.as_ref().to_owned();
+        let fs = self.fs.clone().unwrap_or_else(|| Arc::new(StdFs));
+        let lock = if self.read_only { None } else { Some(self.take(&*fs, &dir)?) };
+        let loaded = manifest::load(&*fs, &dir)?;
+        self.check_existence(&dir, loaded.is_some())?;
+        let (recovered, parts) = recover(self, fs, dir, loaded, lock)?;
+        let engine = Arc::new(Engine::new(parts));
+        if !engine.options.read_only {
+            for unit in recovered.units {
+                engine.background.enqueue_flush(unit);
+            }
+            match engine.start_writing(&recovered.log) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => drop(engine.fail(error)),
+                Err(error) => return Err(error),
+            }
+            engine.start_threads()?;
+        }
+        Ok(Db::new(Session::new(engine)))
+    }
+
+    /// Removes the database in `dir`: its files, and the directory if nothing else is in it. No database there is no error.
+    ///
+    /// # Errors
+    /// `Locked` while it is open for writing; `Io`.
+    pub fn destroy(self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let fs = self.fs.clone().unwrap_or_else(|| Arc::new(StdFs));
+        if !exists(&*fs, dir)? {
+            return Ok(());
+        }
+        let lock = take_lock(&*fs, dir)?;
+        // The name by which everything is found goes first: what a crash leaves of the rest is no database.
+        let mut entries = fs.list(Purpose::Directory, dir).at_path(dir)?;
+        entries.sort_by_key(|entry| entry.name != manifest::CURRENT);
+        for entry in &entries {
+            let path = dir.join(&entry.name);
+            let ours = parse_file_name(&entry.name).is_some()
+                || [manifest::CURRENT, manifest::CURRENT_TEMPORARY].contains(&entry.name.as_str());
+            if entry.is_file && ours {
+                fs.remove(Purpose::Directory, &path).at_path(&path)?;
+                if entry.name == manifest::CURRENT {
+                    fs.sync_dir(Purpose::Directory, dir).at_path(dir)?;
+                }
+            }
+        }
+        let path = dir.join(LOCK);
+        fs.remove(Purpose::Lock, &path).at_path(&path)?;
+        drop(lock);
+        if fs.list(Purpose::Directory, dir).at_path(dir)?.is_empty() {
+            fs.remove_dir(Purpose::Directory, dir).at_path(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the directory if it may be made, and takes its lock.
+    fn take(&self, fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
+        if self.create_if_missing {
+            fs.create_dir(Purpose::Directory, dir).at_path(dir)?;
+        } else if !exists(fs, dir)? {
+            return Err(missing(dir));
+        }
+        take_lock(fs, dir)
+    }
+
+    fn check_existence(&self, dir: &Path, is_there: bool) -> Result<()> {
+        if !is_there && (self.read_only || !self.create_if_missing) {
+            return Err(missing(dir));
+        }
+        if is_there && self.error_if_exists {
+            return Err(Error::invalid(format!("there is a database at {} already", dir.display())));
+        }
+        Ok(())
+    }
+}
+
+const LOCK: &str = "LOCK";
+
+fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
+    let path = dir.join(LOCK);
+    match fs.lock(Purpose::Lock, &path) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Error::Locked { path: dir.to_owned() }),
+        taken => taken.at_path(&path),
+    }
+}
+
+/// Whether there is something that says it is a database.
+fn exists(fs: &dyn Fs, dir: &Path) -> Result<bool> {
+    match fs.list(Purpose::Directory, dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        listed => Ok(listed.at_path(dir)?.iter().any(|entry| entry.name == manifest::CURRENT)),
+    }
+}
+
+fn missing(dir: &Path) -> Error {
+    Error::io(dir, std::io::Error::new(std::io::ErrorKind::NotFound, "there is no database"))
+}
+
+pub(crate) fn is_full(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => {
+            matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        }
+        Error::Background(first) => is_full(first),
+        _ => false,
+    }
+}
+
+/// What recovery leaves to be done.
+struct Rest {
+    log: Recovered,
+    /// Memtables that were full before the log's end.
+    units: Vec<FlushUnit>,
+}
+
+/// Reads everything that an open database needs, and writes nothing.
+fn recover(
+    options: Options,
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    loaded: Option<Loaded>,
+    lock: Option<Box<dyn FileLock>>,
+) -> Result<(Rest, Parts)> {
+    let store = Arc::new(TableStore::new(Arc::clone(&fs), &dir, options.block_cache_bytes, options.max_open_files));
+    let state = loaded.as_ref().map_or_else(fresh_state, |loaded| loaded.state.clone());
+    let mut replay = Replay::new(&state, &store, options.memtable_bytes);
+    let log_dir = dir.clone();
+    let log = log::recover(&*fs, &dir, &expectation(&state), &mut |record| replay.apply(&record, &log_dir))?;
+    if let (Some(loaded), Some((number, len))) = (&loaded, log.manifest_proof) {
+        loaded.check_proof(number, len)?;
+    }
+    let highest = highest_number(&*fs, &dir)?;
+    let horizon = Horizon { sequence: replay.sequence, last_timestamp: replay.last_timestamp };
+    let commit = CommitState {
+        next_sequence: replay.sequence + 1,
+        last_timestamp: replay.last_timestamp,
+        closed: state.closed,
+    };
+    let parts = Parts {
+        dir,
+        fs,
+        options,
+        store,
+        current: Current::new(replay.world(), horizon),
+        commit,
+        next_file: FileNumber(state.file_number_bound.0.max(highest.0 + 1)),
+        next_log: log.next,
+        manifest: ManifestCell::Recovered(Box::new(state)),
+        lock,
+    };
+    Ok((Rest { log, units: replay.units }, parts))
+}
+
+fn fresh_state() -> ManifestState {
+    let mut state = ManifestState::default();
+    state.log.start_ordinal = 1;
+    state
+}
+
+/// What the manifest knows of the log.
+pub(crate) fn expectation(state: &ManifestState) -> Expectation {
+    let start = LogStart { ordinal: state.log.start_ordinal, position: LogPosition(state.log.start_position) };
+    let cut = |cut: &Cut| log::Cut {
+        ordinal: cut.ordinal,
+        end: LogPosition(cut.end),
+        next_ordinal: cut.next_ordinal,
+    };
+    Expectation {
+        start,
+        cuts: state.log.cuts.iter().map(cut).collect(),
+        proved: Proof { ordinal: 0, position: LogPosition(state.log.proved) },
+    }
+}
+
+/// The highest number that any file in the directory has.
+fn highest_number(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
+    let entries = match fs.list(Purpose::Directory, dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(FileNumber(0)),
+        listed => listed.at_path(dir)?,
+    };
+    Ok(entries.iter().filter_map(|entry| parse_file_name(&entry.name)).map(|(_, number)| number).max().unwrap_or_default())
+}
+
+/// The log on its way into memtables.
+struct Replay<'a> {
+    state: &'a ManifestState,
+    keyspaces: BTreeMap<KeyspaceId, KeyspaceVersion>,
+    memtable_bytes: usize,
+    sequence: Sequence,
+    last_timestamp: Timestamp,
+    units: Vec<FlushUnit>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(state: &'a ManifestState, store: &Arc<TableStore>, memtable_bytes: usize) -> Self {
+        let keyspaces = state.keyspaces.iter().map(|(id, keyspace)| {
+            let floor = state.floor(keyspace);
+            let core = KeyspaceCore::new(*id, keyspace.name.clone(), keyspace.options.clone(), floor);
+            let version = KeyspaceVersion {
+                core: Arc::new(core),
+                active: Arc::new(Mem::new()),
+                sealed: Vec::new(),
+                tree: tree_of(&keyspace.tables, store),
+            };
+            (*id, version)
+        });
+        // After a crash no floor stands above the last timestamp.
+        let floors = state.keyspaces.values().map(|keyspace| state.floor(keyspace)).max();
+        Self {
+            keyspaces: keyspaces.collect(),
+            memtable_bytes,
+            sequence: 0,
+            last_timestamp: state.last_timestamp.max(state.manual_floor).max(floors.unwrap_or(0)),
+            units: Vec::new(),
+            state,
+        }
+    }
+
+    fn apply(&mut self, record: &RecordRef<'_>, dir: &Path) -> Result<()> {
+        let damaged = |reason: &str| Error::corruption(dir, record.position.0, format!("log record: {reason}"));
+        if record.kind != log::COMMIT {
+            return Ok(());
+        }
+        let (timestamp, _) = split_record(record.payload).ok_or_else(|| damaged("too short for a commit"))?;
+        self.last_timestamp = self.last_timestamp.max(timestamp);
+        let late = record.flags & LATE != 0;
+        let body = Bytes::copy_from_slice(record.payload);
+        let operations = body.get(size_of::<Timestamp>()..).unwrap_or_default();
+        self.sequence += 1;
+        for op in Operations::new(operations) {
+            let op = op.map_err(|error| damaged(error.reason))?;
+            let id = KeyspaceId(op.keyspace);
+            let Some(keyspace) = self.keyspaces.get(&id) else {
+                if id >= self.state.next_keyspace_id {
+                    return Err(damaged("names a keyspace that never was"));
+                }
+                continue; // It was dropped.
+            };
+            let covered = self.state.keyspaces.get(&id).map_or(0, |keyspace| keyspace.log_position);
+            if record.position.0 >= covered {
+                self.sequence += 1;
+                let stamp = Stamp { timestamp, sequence: self.sequence, late };
+                keyspace.active.expect_logged(record.position);
+                keyspace.active.charge(operation_cost(&op.kind));
+                insert(&keyspace.active.entries, &body, op.kind, stamp);
+            }
+        }
+        self.seal_full(record.end);
+        Ok(())
+    }
+
+    /// Between records: what is full is sealed, to be flushed later.
+    fn seal_full(&mut self, log_end: LogPosition) {
+        let full = |keyspace: &KeyspaceVersion| keyspace.active.charged() >= self.memtable_bytes;
+        let ids: Vec<_> = self.keyspaces.iter().filter(|(_, one)| full(one)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(keyspace) = self.keyspaces.get_mut(&id) {
+                let mems = vec![(id, Arc::clone(&keyspace.active))];
+                *keyspace = keyspace.with_sealed();
+                self.units.push(FlushUnit::replayed(self.sequence, log_end, self.last_timestamp, mems));
+            }
+        }
+    }
+
+    fn world(&self) -> World {
+        self.keyspaces.values().fold(World::default(), |world, keyspace| world.with(keyspace.clone()))
+    }
+}
+
+impl Engine {
+    /// The second part of opening; see the top of this file.
+    fn start_writing(self: &Arc<Self>, log: &Recovered) -> Result<()> {
+        log::sync_survivors(&*self.fs, &self.dir, log)?;
+        let mut cell = self.manifest.lock();
+        let mut state = cell.state().clone();
+        state.file_number_bound = self.set_numbers_aside();
+        state.log.proved = state.log.proved.max(log.end().0);
+        if let Some(cut) = log.cut {
+            state.log.cut(Cut { ordinal: cut.ordinal, end: cut.end.0, next_ordinal: cut.next_ordinal });
+        }
+        let number = self.allocate_file()?;
+        let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
+        self.remove_orphans(&manifest, &log.segments.iter().map(|segment| segment.number).collect::<Vec<_>>())?;
+        let begun = self.begin_log(log.next, log.segments.clone())?;
+        begun.mark_manifest(manifest.number(), manifest.len())?;
+        *cell = ManifestCell::Writing(manifest);
+        self.set_log(Some(begun));
+        Ok(())
+    }
+
+    pub(crate) fn begin_log(self: &Arc<Self>, start: LogStart, live: Vec<log::SegmentInfo>) -> Result<Arc<Log>> {
+        let engine = Arc::downgrade(self);
+        let new_number = move || engine.upgrade().map_or(Err(Error::Closed), |engine| engine.allocate_file());
+        let env = LogEnv {
+            fs: Arc::clone(&self.fs),
+            dir: self.dir.clone(),
+            segment_bytes: self.options.wal_segment_bytes as u64,
+            new_number: Box::new(new_number),
+        };
+        Ok(Arc::new(Log::create(env, start, live)?))
+    }
+
+    /// Removes numbered files that neither the manifest nor the log names: what a crash left behind (S29).
+    fn remove_orphans(&self, manifest: &Manifest, segments: &[FileNumber]) -> Result<()> {
+        for entry in self.fs.list(Purpose::Directory, &self.dir).at_path(&self.dir)? {
+            let Some((kind, number)) = parse_file_name(&entry.name) else { continue };
+            let named = match kind {
+                FileKind::Table => manifest.state().has_table(number),
+                FileKind::Log => segments.contains(&number),
+                FileKind::Manifest => number == manifest.number(),
+            };
+            if !named && entry.is_file {
+                self.remove_quietly(Purpose::Directory, &self.dir.join(&entry.name));
+            }
+        }
+        Ok(())
+    }
+}
+

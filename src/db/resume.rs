@@ -1,0 +1,114 @@
+//! Going on after a failure (L2, S26).
+//!
+//! A file whose write or sync failed is never written again: what of it is on disk is not known. So what is visible is written to
+//! *new* files: all memtables, as far as they were published, to tables, and the whole state to a new manifest, which says that the log begins
+//! with a new segment. The moment `CURRENT` names that manifest, whatever the failed log or manifest may hold behind what was published does not
+//! exist; undecided commits never were. Only then are the memtables (which may hold entries of undecided commits) replaced, and writes
+//! accepted. If any step fails the database stays as it was, and `resume` may be tried again.
+
+use super::engine::{Engine, ManifestCell};
+use super::merge_job::{MergeInput, MergeOutcome};
+use super::world::Mem;
+use crate::format::FileKind;
+use crate::fs::Purpose;
+use crate::manifest::{Change, Edit, KeyspaceId, Manifest};
+use crate::sync::{Arc, Ordering};
+use crate::{Error, Result};
+
+impl Engine {
+    /// See [`Db::resume`](crate::Db::resume).
+    pub(crate) fn resume(self: &Arc<Self>) -> Result<()> {
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let _one_at_a_time = self.keyspaces.lock();
+        if self.failure().is_none() {
+            return Ok(());
+        }
+        self.pause_background();
+        // Whoever holds the commit lock sees the failure; once it was ours nothing is reserved any more.
+        drop(self.commit.lock());
+        self.in_flight.wait_idle();
+        let resumed = self.start_anew();
+        if resumed.is_ok() {
+            self.clear_failure();
+        }
+        self.background.resume_jobs();
+        resumed
+    }
+
+    fn start_anew(self: &Arc<Self>) -> Result<()> {
+        let mut cell = self.manifest.lock();
+        let bound = self.set_numbers_aside();
+        let horizon = self.current.horizon();
+        let world = self.world();
+        let mut flushed: Vec<(KeyspaceId, MergeOutcome)> = Vec::new();
+        for keyspace in world.keyspaces().iter().filter(|one| one.memtables().any(|mem| !mem.entries.is_empty())) {
+            let input = MergeInput::flush_all(keyspace, horizon.sequence);
+            flushed.push((keyspace.core.id, self.run_merge(input, Purpose::Flush, &|_| self.check_open())?));
+        }
+        let start = self.log_successor();
+        let known = cell.state();
+        let mut changes = vec![Change::LogStart { ordinal: start.ordinal, position: start.position.0 }];
+        if bound > known.file_number_bound {
+            changes.push(Change::FileNumberBound { bound });
+        }
+        if start.position.0 > known.log.proved {
+            changes.push(Change::LogProved { position: start.position.0 });
+        }
+        if horizon.last_timestamp > known.last_timestamp {
+            changes.push(Change::LastTimestamp { timestamp: horizon.last_timestamp });
+        }
+        for keyspace in world.keyspaces() {
+            changes.push(Change::KeyspaceLog { id: keyspace.core.id, position: start.position.0 });
+        }
+        for (id, outcome) in &flushed {
+            changes.extend(outcome.tables.iter().map(|table| Change::AddTable {
+                keyspace: *id,
+                level: 0,
+                table: table.shared_meta(),
+            }));
+        }
+        let state = known.after(&Edit::from(changes))?;
+        let number = self.allocate_file()?;
+        let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
+
+        // From here on the old log and the old manifest do not exist.
+        let old_log = self.log_if_any();
+        let old_manifest = match std::mem::replace(&mut *cell, ManifestCell::Writing(manifest)) {
+            ManifestCell::Writing(old) => Some(old.number()),
+            ManifestCell::Recovered(_) => None,
+        };
+        self.set_log(None);
+        *self.next_log.lock() = start;
+        self.background.forget_flushes();
+        self.current.change(|world| {
+            let mut next = world.clone();
+            for keyspace in world.keyspaces() {
+                let tables = flushed.iter().filter(|(id, _)| *id == keyspace.core.id).flat_map(|(_, done)| &done.tables);
+                let added: Vec<_> = tables.map(|table| (0, Arc::clone(table))).collect();
+                let mut renewed = keyspace.with_tree(&added, &[])?;
+                renewed.active = Arc::new(Mem::new());
+                renewed.sealed.clear();
+                next = next.with(renewed);
+            }
+            Ok((next, ()))
+        })?;
+        self.in_flight.forget_undecided();
+        self.counters.buffered_bytes.store(0, Ordering::Relaxed);
+        self.counters.sealed_bytes.store(0, Ordering::Relaxed);
+
+        let log = self.begin_log(start, Vec::new())?;
+        if let ManifestCell::Writing(manifest) = &*cell {
+            log.mark_manifest(manifest.number(), manifest.len())?;
+        }
+        self.set_log(Some(log));
+        for segment in old_log.iter().flat_map(|log| log.segments()) {
+            self.remove_quietly(Purpose::Log, &FileKind::Log.path(&self.dir, segment.number));
+        }
+        if let Some(old) = old_manifest {
+            self.remove_quietly(Purpose::Manifest, &FileKind::Manifest.path(&self.dir, old));
+        }
+        Ok(())
+    }
+}

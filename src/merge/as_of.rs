@@ -1,0 +1,152 @@
+//! The keys that are live at one timestamp, within bounds: what a user's cursor walks over.
+
+use std::ops::Bound;
+
+use super::MergingCursor;
+use crate::version::KeyCursor;
+use crate::{Result, Slice, Timestamp};
+
+/// A cursor over the live keys at a timestamp. A new one stands off the end; `next` and `prev` from off an end stay there;
+/// after an error the position is off the end. Inverted bounds hold nothing.
+pub(crate) struct AsOfCursor<S> {
+    keys: MergingCursor<S>,
+    timestamp: Timestamp,
+    /// What expiry is compared with.
+    now: Timestamp,
+    lower: Bound<Slice>,
+    upper: Bound<Slice>,
+    /// The value at the position; `None` off the end.
+    value: Option<Slice>,
+}
+
+impl<S: KeyCursor> AsOfCursor<S> {
+    pub(crate) fn new(
+        keys: MergingCursor<S>,
+        timestamp: Timestamp,
+        now: Timestamp,
+        lower: Bound<Slice>,
+        upper: Bound<Slice>,
+    ) -> Self {
+        Self { keys, timestamp, now, lower, upper, value: None }
+    }
+
+    /// The key and value at the position.
+    pub(crate) fn entry(&self) -> Option<(&[u8], &[u8])> {
+        Some((self.keys.key()?, self.value.as_deref()?))
+    }
+
+    /// The same, owned.
+    pub(crate) fn entry_slices(&self) -> Option<(Slice, Slice)> {
+        Some((Slice::copy_of(self.keys.key()?), self.value.clone()?))
+    }
+
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.entry().map(|(key, _)| key)
+    }
+
+    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+        self.value = None;
+        match &self.lower {
+            Bound::Unbounded => self.keys.seek_to_first()?,
+            Bound::Included(lower) => self.keys.seek(lower)?,
+            Bound::Excluded(lower) => {
+                self.keys.seek(lower)?;
+                if self.keys.key() == Some(lower) {
+                    self.keys.next()?;
+                }
+            }
+        }
+        self.settle_forward()
+    }
+
+    pub(crate) fn seek_to_last(&mut self) -> Result<()> {
+        self.value = None;
+        match &self.upper {
+            Bound::Unbounded => self.keys.seek_to_last()?,
+            Bound::Included(upper) => self.keys.seek_for_prev(upper)?,
+            Bound::Excluded(upper) => {
+                self.keys.seek_for_prev(upper)?;
+                if self.keys.key() == Some(upper) {
+                    self.keys.prev()?;
+                }
+            }
+        }
+        self.settle_backward()
+    }
+
+    /// Moves to the first live key at or after `key`.
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
+        if below(key, &self.lower) {
+            return self.seek_to_first();
+        }
+        self.value = None;
+        self.keys.seek(key)?;
+        self.settle_forward()
+    }
+
+    /// Moves to the last live key at or before `key`.
+    pub(crate) fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
+        if above(key, &self.upper) {
+            return self.seek_to_last();
+        }
+        self.value = None;
+        self.keys.seek_for_prev(key)?;
+        self.settle_backward()
+    }
+
+    pub(crate) fn next(&mut self) -> Result<()> {
+        if self.value.take().is_none() {
+            return Ok(());
+        }
+        self.keys.next()?;
+        self.settle_forward()
+    }
+
+    pub(crate) fn prev(&mut self) -> Result<()> {
+        if self.value.take().is_none() {
+            return Ok(());
+        }
+        self.keys.prev()?;
+        self.settle_backward()
+    }
+
+    fn settle_forward(&mut self) -> Result<()> {
+        while self.keys.key().is_some_and(|key| !above(key, &self.upper)) {
+            self.value = self.keys.visible_at(self.timestamp, self.now)?.map(|value| value.to_slice());
+            if self.value.is_some() {
+                break;
+            }
+            self.keys.next()?;
+        }
+        Ok(())
+    }
+
+    fn settle_backward(&mut self) -> Result<()> {
+        while self.keys.key().is_some_and(|key| !below(key, &self.lower)) {
+            self.value = self.keys.visible_at(self.timestamp, self.now)?.map(|value| value.to_slice());
+            if self.value.is_some() {
+                break;
+            }
+            self.keys.prev()?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `key` lies below what `lower` lets in.
+fn below(key: &[u8], lower: &Bound<Slice>) -> bool {
+    match lower {
+        Bound::Unbounded => false,
+        Bound::Included(lower) => *key < **lower,
+        Bound::Excluded(lower) => *key <= **lower,
+    }
+}
+
+/// Whether `key` lies above what `upper` lets in.
+fn above(key: &[u8], upper: &Bound<Slice>) -> bool {
+    match upper {
+        Bound::Unbounded => false,
+        Bound::Included(upper) => *key > **upper,
+        Bound::Excluded(upper) => *key >= **upper,
+    }
+}

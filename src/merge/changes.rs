@@ -1,0 +1,192 @@
+//! Every version committed in a range of timestamps, in key order.
+//!
+//! A point that was replaced at its timestamp, by a later point or a later range delete, is not among them (T1). A range
+//! delete is given where it starts, before the points there, as pieces that are disjoint for its timestamp and cover
+//! exactly what was deleted then: neighbouring pieces of the sources are joined as far as they touch.
+
+use super::MergingCursor;
+use super::ranges::{MergedRanges, Piece, SourceRanges};
+use super::versions::KeyVersions;
+use crate::version::{KeyCursor, StoredVersion};
+use crate::{Result, Slice, Timestamp};
+
+/// One thing that was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A key was given a value.
+    Put {
+        /// The key.
+        key: Slice,
+        /// When it was committed.
+        timestamp: Timestamp,
+        /// The value.
+        value: Slice,
+        /// Reads at or above this timestamp do not see it, nor anything older.
+        expires_at: Option<Timestamp>,
+    },
+    /// A key was deleted.
+    Delete {
+        /// The key.
+        key: Slice,
+        /// When it was committed.
+        timestamp: Timestamp,
+    },
+    /// All keys in a range were deleted. One range delete may come as several of these, disjoint, that cover its range.
+    DeleteRange {
+        /// The first key of the range.
+        start: Slice,
+        /// Where the range ends, exclusive; `None`: it runs to the last key.
+        end: Option<Slice>,
+        /// When it was committed.
+        timestamp: Timestamp,
+    },
+}
+
+/// An iterator over the changes at or between two timestamps.
+pub(crate) struct Changes<S> {
+    keys: MergingCursor<S>,
+    started: bool,
+    points: KeyVersions,
+    /// Whether the points of the current key have been started.
+    on_key: bool,
+    ranges: MergedRanges,
+    piece: Option<Piece>,
+    /// How many stamps of the piece were looked at.
+    looked_at: usize,
+    /// The range deletes that were given and reach beyond the start of the piece.
+    given: Vec<(Timestamp, Option<Slice>)>,
+    from: Timestamp,
+    to: Timestamp,
+    done: bool,
+}
+
+impl<S: KeyCursor> Changes<S> {
+    /// `sources` newest first, and `ranges` the range tombstones of each.
+    pub(crate) fn new(sources: Vec<S>, ranges: Vec<SourceRanges>, from: Timestamp, to: Timestamp) -> Self {
+        let mut ranges = MergedRanges::new(ranges, Slice::empty(), None);
+        Self {
+            keys: MergingCursor::new(sources),
+            started: false,
+            points: KeyVersions::default(),
+            on_key: false,
+            piece: ranges.next_piece(),
+            ranges,
+            looked_at: 0,
+            given: Vec::new(),
+            from,
+            to,
+            done: from > to,
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Change>> {
+        if !self.started {
+            self.started = true;
+            self.keys.seek_to_first()?;
+        }
+        loop {
+            // The current piece is the first one that does not end by the current key.
+            while let Some(piece) = &self.piece {
+                let starts_by = self.keys.key().is_none_or(|key| *piece.start <= *key);
+                if !starts_by {
+                    break;
+                }
+                if let Some(change) = self.next_range() {
+                    return Ok(Some(change));
+                }
+                let ends_by =
+                    |key: &[u8]| self.piece.as_ref().is_some_and(|p| p.end.as_deref().is_some_and(|e| e <= key));
+                if self.keys.key().is_some_and(|key| !ends_by(key)) {
+                    break;
+                }
+                self.piece = self.ranges.next_piece();
+                self.looked_at = 0;
+            }
+            if self.keys.key().is_none() {
+                return Ok(None);
+            }
+            if let Some(change) = self.next_point()? {
+                return Ok(Some(change));
+            }
+            self.keys.next()?;
+            self.on_key = false;
+        }
+    }
+
+    /// The next range delete that starts where the piece does.
+    fn next_range(&mut self) -> Option<Change> {
+        let piece = self.piece.as_ref()?;
+        if self.looked_at == 0 {
+            self.given.retain(|(_, end)| end.as_ref().is_none_or(|end| *end > piece.start));
+        }
+        while let Some(arrival) = piece.stamps.get(self.looked_at) {
+            self.looked_at += 1;
+            let timestamp = arrival.stamp.timestamp;
+            if (self.from..=self.to).contains(&timestamp) && self.given.iter().all(|(given, _)| *given != timestamp) {
+                let end = reach(piece, self.ranges.clone(), timestamp);
+                self.given.push((timestamp, end.clone()));
+                return Some(Change::DeleteRange { start: piece.start.clone(), end, timestamp });
+            }
+        }
+        None
+    }
+
+    /// The next point of the current key.
+    fn next_point(&mut self) -> Result<Option<Change>> {
+        let Some(key) = self.keys.key().map(Slice::copy_of) else { return Ok(None) };
+        let (sources, on_key) = self.keys.parts();
+        if !self.on_key {
+            self.points.start(sources, on_key, self.to)?;
+            self.on_key = true;
+        }
+        while let Some((arrival, version)) = self.points.newest() {
+            let timestamp = arrival.stamp.timestamp;
+            if timestamp < self.from {
+                break;
+            }
+            let covering = self.piece.as_ref().filter(|piece| *piece.start <= *key);
+            let replaced = covering.is_some_and(|piece| piece.stamps.iter().any(|range| range.replaces(&arrival)));
+            let change = (!replaced).then(|| change(key.clone(), version));
+            self.points.step_below(sources, timestamp)?;
+            if change.is_some() {
+                return Ok(change);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<S: KeyCursor> Iterator for Changes<S> {
+    type Item = Result<Change>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.done = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+fn change(key: Slice, version: &StoredVersion) -> Change {
+    let timestamp = version.stamp.timestamp;
+    match version.value.clone() {
+        Some(value) => Change::Put { key, timestamp, value, expires_at: version.expires_at },
+        None => Change::Delete { key, timestamp },
+    }
+}
+
+/// How far a range delete that starts in `piece` reaches over the pieces that follow it and touch.
+fn reach(piece: &Piece, rest: MergedRanges, timestamp: Timestamp) -> Option<Slice> {
+    let mut rest = rest;
+    let mut end = piece.end.clone();
+    while end.is_some()
+        && let Some(next) = rest.next_piece()
+        && end.as_ref() == Some(&next.start)
+        && next.stamps.iter().any(|arrival| arrival.stamp.timestamp == timestamp)
+    {
+        end = next.end;
+    }
+    end
+}
