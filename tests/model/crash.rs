@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use rand::RngExt;
-use strandline::{Db, Durability, Error, Fault, FaultFs, FaultKind, MemFs};
+use strandline::{Db, Durability, Error, Fault, FaultKind, MemFs};
 
 use crate::held::Held;
 use crate::model::{Commit, Model};
@@ -29,14 +29,14 @@ impl Runner {
         self.log.add(format!("reopen, {}", if by_hand { "closed" } else { "all handles dropped" }));
         self.let_go();
         if by_hand {
-            let kept = self.db.clone();
-            self.db.close().unwrap();
-            assert!(matches!(kept.sync(), Err(Error::Closed)));
+            let db = self.db().clone();
+            db.close().unwrap();
+            assert!(matches!(db.sync(), Err(Error::Closed)));
         }
-        self.db = placeholder();
+        self.db = None;
         self.model.all_durable();
         self.open();
-        assert_eq!(self.db.last_timestamp(), self.model.last);
+        assert_eq!(self.db().last_timestamp(), self.model.last);
         self.check_everything();
     }
 
@@ -46,7 +46,7 @@ impl Runner {
         let mut files = self.crashed_files(crash);
         self.log.add(format!("{crash:?}"));
         self.let_go();
-        self.db = placeholder();
+        self.db = None;
         for _ in 0..3 {
             if !chance(&mut self.random, 1, 3) {
                 break;
@@ -64,7 +64,7 @@ impl Runner {
         }
         self.change_files(files);
         self.open();
-        let model = self.survivors(&self.db, crash);
+        let model = self.survivors(self.db(), crash);
         self.log.add(format!("{} of {} commits survived", model.commits.len(), self.model.commits.len()));
         self.model = model;
     }
@@ -96,10 +96,10 @@ impl Runner {
     }
 
     fn open(&mut self) {
-        self.db = self.settings.options(&self.fs, &self.time).open(DIR).unwrap();
+        self.db = Some(self.settings.options(&self.fs, &self.time).open(DIR).unwrap());
         self.check_names();
         for space in self.model.live() {
-            let handle = self.db.keyspace(&self.space(space).name).unwrap();
+            let handle = self.db().keyspace(&self.space(space).name).unwrap();
             self.handles.insert(space, handle);
         }
     }
@@ -137,7 +137,7 @@ impl Runner {
             });
             let model = self.model.with_only(survived, last);
             let highest = model.commits.iter().map(|commit| commit.timestamp).max().unwrap_or(0);
-            match differs(db, &model, self.now()) {
+            match differs(db, &model, self.now_after(last)) {
                 _ if highest > last => {
                     differences.push(format!("commit at {highest} is above the last timestamp {last}"))
                 }
@@ -147,13 +147,4 @@ impl Runner {
         }
         panic!("what survived is no prefix of the log between commits {least} and {most}: {differences:#?}");
     }
-}
-
-/// A database that is none, in place of one that is to be dropped.
-fn placeholder() -> Db {
-    strandline::Options::new()
-        .background(strandline::Background::Stepped)
-        .fs(FaultFs::new(MemFs::new()))
-        .open(DIR)
-        .unwrap()
 }

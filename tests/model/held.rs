@@ -133,7 +133,7 @@ impl Runner {
     fn hold_snapshot(&mut self) {
         let spaces = self.model.spaces.len();
         if chance(&mut self.random, 1, 2) {
-            let snapshot = self.db.snapshot();
+            let snapshot = self.db().snapshot();
             let (timestamp, now) = (self.model.last, self.now());
             self.log.add(format!("snapshot at {timestamp}, the last"));
             assert_eq!(snapshot.timestamp(), timestamp);
@@ -152,7 +152,7 @@ impl Runner {
         let refused: BTreeSet<usize> = live.iter().copied().filter(|space| self.floor(*space) > timestamp).collect();
         let highest = self.model.last.max(self.model.closed);
         self.log.add(format!("snapshot at {timestamp}, which {refused:?} refuse"));
-        match self.db.snapshot_at(timestamp) {
+        match self.db().snapshot_at(timestamp) {
             Ok(snapshot) => {
                 assert!(timestamp <= highest && refused.len() < live.len());
                 assert_eq!(snapshot.timestamp(), timestamp);

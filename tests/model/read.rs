@@ -105,7 +105,7 @@ impl Runner {
 
     pub fn check_everything(&mut self) {
         self.log.add("check everything".into());
-        let difference = differs(&self.db, &self.model, self.now());
+        let difference = differs(self.db(), &self.model, self.now());
         assert_eq!(difference, None);
     }
 }

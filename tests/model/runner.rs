@@ -19,7 +19,8 @@ pub struct Runner {
     pub settings: Settings,
     pub time: ManualTime,
     pub fs: FaultFs<MemFs>,
-    pub db: Db,
+    /// `None` only between closing and opening.
+    pub db: Option<Db>,
     pub model: Model,
     /// Handles of the keyspaces that are there.
     pub handles: BTreeMap<usize, Keyspace>,
@@ -73,7 +74,7 @@ impl Runner {
             settings,
             time,
             fs,
-            db,
+            db: Some(db),
             model: Model::default(),
             handles: BTreeMap::new(),
             dropped: Vec::new(),
@@ -92,10 +93,14 @@ impl Runner {
         runner
     }
 
+    pub fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
     /// Every file call, if they are recorded.
     pub fn into_trace(mut self) -> Vec<Call> {
         self.held = Held::default();
-        self.db.close().unwrap();
+        self.db().close().unwrap();
         self.keep_trace();
         self.trace
     }
@@ -134,16 +139,21 @@ impl Runner {
             984..992 => self.crash(),
             _ => self.pass_time(),
         }
-        assert_eq!(self.db.last_timestamp(), self.model.last, "last timestamp");
+        assert_eq!(self.db().last_timestamp(), self.model.last, "last timestamp");
         let closed = if self.settings.late_commits { 0 } else { self.model.last };
-        assert_eq!(self.db.closed_timestamp(), self.model.closed.max(closed), "closed timestamp");
+        assert_eq!(self.db().closed_timestamp(), self.model.closed.max(closed), "closed timestamp");
     }
 
     /// What the clock says now, by which latest reads judge expiry.
     pub fn now(&self) -> Timestamp {
+        self.now_after(self.model.last)
+    }
+
+    /// What it would say if `last` were the last timestamp.
+    pub fn now_after(&self, last: Timestamp) -> Timestamp {
         match self.settings.clock {
-            Clock::Hybrid => self.model.last.max(self.time.unix_millis() << 16),
-            _ => self.model.last,
+            Clock::Hybrid => last.max(self.time.unix_millis() << 16),
+            _ => last,
         }
     }
 
@@ -229,10 +239,10 @@ impl Runner {
 
     fn make(&mut self, name: &str, retention: Retention) -> usize {
         let options = keyspace(&mut self.random, retention);
-        let handle = self.db.keyspace_with(name, options.clone()).unwrap();
+        let handle = self.db().keyspace_with(name, options.clone()).unwrap();
         assert_eq!(handle.name(), name);
         let other = options.block_bytes(513);
-        assert!(matches!(self.db.keyspace_with(name, other), Err(Error::InvalidArgument(_))));
+        assert!(matches!(self.db().keyspace_with(name, other), Err(Error::InvalidArgument(_))));
         self.model.spaces.push(Space::new(name, retention));
         let space = self.model.spaces.len() - 1;
         self.handles.insert(space, handle);
@@ -245,11 +255,11 @@ impl Runner {
         match self.model.live().into_iter().find(|space| self.space(*space).name == name) {
             Some(space) => {
                 self.log.add(format!("drop keyspace {name}, {space}"));
-                self.db.drop_keyspace(name).unwrap();
+                self.db().drop_keyspace(name).unwrap();
                 self.model.spaces[space].dropped = true;
                 let handle = self.handles.remove(&space).unwrap();
                 self.dropped.push((space, handle));
-                assert!(matches!(self.db.drop_keyspace(name), Err(Error::UnknownKeyspace { .. })));
+                assert!(matches!(self.db().drop_keyspace(name), Err(Error::UnknownKeyspace { .. })));
             }
             None => {
                 let window = self.some_window();
@@ -263,27 +273,27 @@ impl Runner {
 
     pub fn check_names(&self) {
         let expected: Vec<&str> = self.model.live().into_iter().map(|i| self.space(i).name.as_str()).collect();
-        assert_eq!(self.db.keyspace_names(), expected);
+        assert_eq!(self.db().keyspace_names(), expected);
     }
 
     fn work(&mut self) {
         let steps = self.random.random_range(1..6);
         self.log.add(format!("work, {steps} steps"));
         for _ in 0..steps {
-            self.db.step_background().unwrap();
+            self.db().step_background().unwrap();
         }
     }
 
     fn flush(&mut self) {
         self.log.add("flush".into());
-        self.db.flush().unwrap();
+        self.db().flush().unwrap();
         self.model.all_durable();
     }
 
     fn compact(&mut self) {
         if chance(&mut self.random, 1, 4) {
             self.log.add("compact all".into());
-            return self.db.compact().unwrap();
+            return self.db().compact().unwrap();
         }
         let (space, keys) = (self.some_space(), self.some_keys());
         self.log.add(format!("compact {keys:?} in {space}"));
@@ -301,7 +311,7 @@ impl Runner {
             _ => floor + (last - floor) / self.random.random_range(1..6),
         };
         self.log.add(format!("retain from {wanted}"));
-        match self.db.retain_from(wanted) {
+        match self.db().retain_from(wanted) {
             Ok(in_force) => {
                 assert!((1..=last).contains(&wanted));
                 assert_eq!(in_force, floor.max(wanted));
@@ -324,7 +334,7 @@ impl Runner {
         let ahead = self.some_span(4);
         let wanted = pick(&mut self.random, &[last, last.saturating_sub(ahead), last + ahead]);
         self.log.add(format!("close until {wanted}"));
-        self.db.close_until(wanted).unwrap();
+        self.db().close_until(wanted).unwrap();
         if wanted > self.model.closed {
             self.model.closed = wanted;
             self.model.durable_where(|_, commit| commit.timestamp <= wanted);
@@ -333,13 +343,13 @@ impl Runner {
 
     fn sync(&mut self) {
         self.log.add("sync".into());
-        self.db.sync().unwrap();
+        self.db().sync().unwrap();
         self.model.all_durable();
     }
 
     fn verify(&mut self) {
         self.log.add("verify".into());
-        self.db.verify().unwrap();
+        self.db().verify().unwrap();
     }
 
     fn pass_time(&mut self) {
@@ -357,7 +367,7 @@ impl Runner {
             assert!(matches!(handle.iter().next(), Some(Err(Error::UnknownKeyspace { .. }))));
             assert!(matches!(handle.history("k", ..).map(|_| ()), Err(Error::UnknownKeyspace { .. })));
         }
-        assert!(matches!(self.db.keyspace(""), Err(Error::InvalidArgument(_))));
+        assert!(matches!(self.db().keyspace(""), Err(Error::InvalidArgument(_))));
         let options = self.settings.options(&self.fs, &self.time);
         assert!(matches!(options.clone().open(DIR), Err(Error::Locked { .. })));
         assert!(matches!(options.destroy(DIR), Err(Error::Locked { .. })));

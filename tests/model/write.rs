@@ -55,9 +55,9 @@ impl Runner {
         self.log.add(format!("commit at {at:?}, {in_force:?}: {}", describe(&writes)));
         let before = self.earliest_next();
         let result = if at.is_none() && durability.is_none() {
-            self.db.commit(batch)
+            self.db().commit(batch)
         } else {
-            self.db.commit_with(batch, options)
+            self.db().commit_with(batch, options)
         };
         match result {
             Err(Error::TooLarge { what: "key", len: 65_536, max: 65_535 }) if spoilt => return,
