@@ -246,8 +246,9 @@ impl Engine {
                 self.background.done.wait(&mut jobs);
             } else if !stepped {
                 self.check_sound()?;
-                return ready(&mut jobs)?
-                    .ok_or_else(|| Error::Busy { reason: "waiting for background work of which there is none".into() });
+                return ready(&mut jobs)?.ok_or_else(|| Error::Busy {
+                    reason: "waiting for background work of which there is none".into(),
+                });
             }
         }
     }

@@ -84,7 +84,8 @@ impl Engine {
         state.next_sequence += sequences;
         state.last_timestamp = state.last_timestamp.max(admitted.timestamp);
         let last_sequence = state.reserved();
-        let reserved = Reserved { sequence: last_sequence, timestamp: admitted.timestamp, operations: operations.clone() };
+        let reserved =
+            Reserved { sequence: last_sequence, timestamp: admitted.timestamp, operations: operations.clone() };
         self.in_flight.enter(reserved);
         for (_, mem) in &targets {
             mem.charge(cost / targets.len().max(1));
@@ -156,13 +157,16 @@ impl Engine {
         let full: Vec<_> = touched
             .iter()
             .copied()
-            .filter(|id| world.get(*id).is_some_and(|keyspace| keyspace.active.charged() >= self.options.memtable_bytes))
+            .filter(|id| {
+                world.get(*id).is_some_and(|keyspace| keyspace.active.charged() >= self.options.memtable_bytes)
+            })
             .collect();
         self.seal(state, &full)?;
         if self.counters.buffered_bytes.load(Ordering::Relaxed) >= self.options.write_buffer_bytes as u64 {
             let world = self.world();
             let largest = world.keyspaces().iter().max_by_key(|keyspace| keyspace.active.charged());
-            let largest: Vec<_> = largest.filter(|one| one.active.charged() > 0).map(|one| one.core.id).into_iter().collect();
+            let largest: Vec<_> =
+                largest.filter(|one| one.active.charged() > 0).map(|one| one.core.id).into_iter().collect();
             self.seal(state, &largest)?;
         }
         self.bound_log(state)

@@ -44,7 +44,12 @@ impl CompactionJob {
 
 impl Engine {
     /// Runs `look` on the state of a keyspace as a picker sees it.
-    pub(crate) fn with_shape<T>(&self, keyspace: &KeyspaceVersion, jobs: &Jobs, look: impl FnOnce(&Shape<'_>) -> T) -> T {
+    pub(crate) fn with_shape<T>(
+        &self,
+        keyspace: &KeyspaceVersion,
+        jobs: &Jobs,
+        look: impl FnOnce(&Shape<'_>) -> T,
+    ) -> T {
         let mine = || jobs.compactions.iter().filter(|one| one.keyspace == keyspace.core.id);
         let running: Vec<Running> = mine().map(|one| one.running.clone()).collect();
         let attempts = keyspace.core.attempts.lock();
@@ -107,7 +112,8 @@ impl Engine {
         let world = self.world();
         let Some(keyspace) = world.get(job.keyspace) else { return Ok(()) };
         let input = MergeInput::compaction(keyspace, &job.pick, floor.floor)?;
-        let outcome = self.run_merge(input, Purpose::Compaction, &|written| self.pace_compaction(written, job.keyspace))?;
+        let outcome =
+            self.run_merge(input, Purpose::Compaction, &|written| self.pace_compaction(written, job.keyspace))?;
         self.log()?.sync_through(floor.log_end).map_err(|error| self.fail(error))?;
 
         let level = job.pick.output_level;
@@ -249,4 +255,3 @@ fn key_range((lower, upper): &KeyBounds) -> KeyRange {
     };
     KeyRange { start, end }
 }
-

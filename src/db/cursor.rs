@@ -39,7 +39,10 @@ impl Iter {
         Self { session: Arc::clone(session), state }
     }
 
-    fn step(&mut self, step: impl FnOnce(&mut Scan<Source>) -> Result<Option<(Slice, Slice)>>) -> Option<Result<(Slice, Slice)>> {
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut Scan<Source>) -> Result<Option<(Slice, Slice)>>,
+    ) -> Option<Result<(Slice, Slice)>> {
         if let Err(closed) = self.session.engine().check_open()
             && !matches!(self.state, State::Ended)
         {
@@ -108,7 +111,9 @@ impl Cursor {
         self.session.engine().check_open()?;
         match &mut self.inner {
             Ok(cursor) => step(cursor),
-            Err(error) => Err(error.take().unwrap_or_else(|| Error::invalid("the cursor was refused when it was made"))),
+            Err(error) => {
+                Err(error.take().unwrap_or_else(|| Error::invalid("the cursor was refused when it was made")))
+            }
         }
     }
 

@@ -14,11 +14,11 @@ use super::metrics::Counters;
 use super::pipeline::InFlight;
 use super::snapshot::SnapshotRegistry;
 use super::world::{Current, World};
+use crate::compaction::RateLimiter;
 use crate::error::Result;
 use crate::format::{FileKind, FileNumber};
 use crate::fs::{FileLock, Fs, Purpose};
 use crate::log::{Log, LogStart};
-use crate::compaction::RateLimiter;
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
 use crate::options::{Clock, Options};
 use crate::seam::Time;
@@ -248,7 +248,9 @@ impl Engine {
     pub(crate) fn allocate_file(&self) -> Result<FileNumber> {
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
         if number >= self.file_bound.load(Ordering::Acquire) {
-            return Err(Error::Busy { reason: "file numbers are used up faster than the manifest sets them aside".into() });
+            return Err(Error::Busy {
+                reason: "file numbers are used up faster than the manifest sets them aside".into(),
+            });
         }
         Ok(FileNumber(number))
     }

@@ -160,6 +160,4 @@ impl Engine {
         let held = world.keyspaces().iter().flat_map(|keyspace| keyspace.memtables()).filter(outside);
         held.filter_map(|mem| mem.first_position()).fold(unit.log_end, LogPosition::min)
     }
-
 }
-

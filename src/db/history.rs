@@ -63,7 +63,11 @@ pub struct Changes {
 }
 
 impl Changes {
-    pub(crate) fn new(session: &Arc<Session>, target: Target, range: Option<RangeInclusive<Timestamp>>) -> Result<Self> {
+    pub(crate) fn new(
+        session: &Arc<Session>,
+        target: Target,
+        range: Option<RangeInclusive<Timestamp>>,
+    ) -> Result<Self> {
         let session = Arc::clone(session);
         let (Some(range), Target::Keyspace { version, horizon }) = (range, &target) else {
             return Ok(Self { session, inner: None });
@@ -79,8 +83,11 @@ impl Changes {
 
 /// The range tombstones of every source, newest source first.
 fn tombstones(version: &super::world::KeyspaceVersion, visible: u64) -> Result<Vec<Arc<RangeTombstones>>> {
-    let mut all: Vec<_> =
-        version.memtables().map(|mem| Arc::new(mem.entries.range_tombstones(visible))).filter(|one| !one.is_empty()).collect();
+    let mut all: Vec<_> = version
+        .memtables()
+        .map(|mem| Arc::new(mem.entries.range_tombstones(visible)))
+        .filter(|one| !one.is_empty())
+        .collect();
     for (_, table) in version.tree.iter().filter(|(_, table)| table.meta().range_tombstones > 0) {
         all.push(Arc::clone(table.reader()?.range_tombstones()));
     }

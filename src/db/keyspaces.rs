@@ -91,7 +91,12 @@ impl Engine {
         changes: Vec<Change>,
         install: impl FnOnce(&super::world::World) -> Result<(super::world::World, Held)>,
     ) -> Result<()> {
-        self.edit(|known| Ok(Edit::from(changes.into_iter().filter_map(|change| sensible(change, known)).collect::<Vec<_>>())), install)
+        self.edit(
+            |known| {
+                Ok(Edit::from(changes.into_iter().filter_map(|change| sensible(change, known)).collect::<Vec<_>>()))
+            },
+            install,
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use crate::compaction::{CompactionOptions, Pick, Splitter};
 use crate::format::FileNumber;
 use crate::fs::Purpose;
 use crate::manifest::LEVELS;
-use crate::merge::{CollectInput, CollectStats, Outside, Output, RetentionRules, SourceRanges, collect};
+use crate::merge::{CollectInput, CollectStats, Output, Outside, RetentionRules, SourceRanges, collect};
 use crate::sync::Arc;
 use crate::table::{Table, TableOptions, TableWriter, UpperBound};
 use crate::version::{Fragment, Sequence, VersionRef};
@@ -83,8 +83,13 @@ impl MergeInput {
         let mut ranges: Vec<SourceRanges> = Vec::new();
         let mut removed = Vec::new();
         for (level, numbers) in &pick.inputs {
-            let chosen: Vec<_> =
-                keyspace.tree.level(*level).iter().filter(|table| numbers.contains(&table.meta().number)).cloned().collect();
+            let chosen: Vec<_> = keyspace
+                .tree
+                .level(*level)
+                .iter()
+                .filter(|table| numbers.contains(&table.meta().number))
+                .cloned()
+                .collect();
             removed.extend(numbers.iter().map(|number| (*level, *number)));
             let runs = if *level == 0 { chosen.into_iter().map(|table| vec![table]).collect() } else { vec![chosen] };
             for run in runs {

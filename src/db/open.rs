@@ -178,11 +178,8 @@ fn recover(
     }
     let highest = highest_number(&*fs, &dir)?;
     let horizon = Horizon { sequence: replay.sequence, last_timestamp: replay.last_timestamp };
-    let commit = CommitState {
-        next_sequence: replay.sequence + 1,
-        last_timestamp: replay.last_timestamp,
-        closed: state.closed,
-    };
+    let commit =
+        CommitState { next_sequence: replay.sequence + 1, last_timestamp: replay.last_timestamp, closed: state.closed };
     let parts = Parts {
         dir,
         fs,
@@ -207,11 +204,7 @@ fn fresh_state() -> ManifestState {
 /// What the manifest knows of the log.
 pub(crate) fn expectation(state: &ManifestState) -> Expectation {
     let start = LogStart { ordinal: state.log.start_ordinal, position: LogPosition(state.log.start_position) };
-    let cut = |cut: &Cut| log::Cut {
-        ordinal: cut.ordinal,
-        end: LogPosition(cut.end),
-        next_ordinal: cut.next_ordinal,
-    };
+    let cut = |cut: &Cut| log::Cut { ordinal: cut.ordinal, end: LogPosition(cut.end), next_ordinal: cut.next_ordinal };
     Expectation {
         start,
         cuts: state.log.cuts.iter().map(cut).collect(),
@@ -225,7 +218,12 @@ fn highest_number(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(FileNumber(0)),
         listed => listed.at_path(dir)?,
     };
-    Ok(entries.iter().filter_map(|entry| parse_file_name(&entry.name)).map(|(_, number)| number).max().unwrap_or_default())
+    Ok(entries
+        .iter()
+        .filter_map(|entry| parse_file_name(&entry.name))
+        .map(|(_, number)| number)
+        .max()
+        .unwrap_or_default())
 }
 
 /// The log on its way into memtables.
@@ -363,4 +361,3 @@ impl Engine {
         Ok(())
     }
 }
-

@@ -57,10 +57,8 @@ impl Engine {
 
     /// Measures the backlog anew: after a job, and after a memtable was sealed.
     pub(crate) fn refresh_pressure(&self, jobs: &Jobs) {
-        let mut backlog = Backlog {
-            sealed_bytes: self.counters.sealed_bytes.load(Ordering::Relaxed),
-            ..Backlog::default()
-        };
+        let mut backlog =
+            Backlog { sealed_bytes: self.counters.sealed_bytes.load(Ordering::Relaxed), ..Backlog::default() };
         let mut level_base_bytes = 0;
         for keyspace in self.world().keyspaces() {
             level_base_bytes = level_base_bytes.max(keyspace.core.options.level_base_bytes);

@@ -24,16 +24,17 @@ pub(crate) struct At {
 pub(crate) enum Target {
     /// A keyspace that did not exist at that time.
     Empty,
-    Keyspace { version: Arc<KeyspaceVersion>, horizon: Horizon },
+    Keyspace {
+        version: Arc<KeyspaceVersion>,
+        horizon: Horizon,
+    },
 }
 
 impl Target {
     pub(crate) fn get(&self, key: &[u8], at: At) -> Result<Option<Slice>> {
         match self {
             Self::Empty => Ok(None),
-            Self::Keyspace { version, horizon } => {
-                Ok(value(newest(version, *horizon, key, at.timestamp)?, || at.now))
-            }
+            Self::Keyspace { version, horizon } => Ok(value(newest(version, *horizon, key, at.timestamp)?, || at.now)),
         }
     }
 

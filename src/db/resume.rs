@@ -85,7 +85,8 @@ impl Engine {
         self.current.change(|world| {
             let mut next = world.clone();
             for keyspace in world.keyspaces() {
-                let tables = flushed.iter().filter(|(id, _)| *id == keyspace.core.id).flat_map(|(_, done)| &done.tables);
+                let tables =
+                    flushed.iter().filter(|(id, _)| *id == keyspace.core.id).flat_map(|(_, done)| &done.tables);
                 let added: Vec<_> = tables.map(|table| (0, Arc::clone(table))).collect();
                 let mut renewed = keyspace.with_tree(&added, &[])?;
                 renewed.active = Arc::new(Mem::new());

@@ -168,7 +168,14 @@ impl Snapshot {
             dropped: Mutex::new(registered.dropped.lock().clone()),
         });
         drop(registry);
-        Self { shared: Arc::new(Shared { session: Arc::clone(&self.shared.session), number, registered, now: self.shared.now }) }
+        Self {
+            shared: Arc::new(Shared {
+                session: Arc::clone(&self.shared.session),
+                number,
+                registered,
+                now: self.shared.now,
+            }),
+        }
     }
 
     /// The timestamp that it reads at.
@@ -252,4 +259,3 @@ impl Snapshot {
         Cursor::new(&self.shared.session, self.target(keyspace), self.at_time())
     }
 }
-

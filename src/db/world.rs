@@ -14,8 +14,8 @@ use crate::format::FileNumber;
 use crate::log::LogPosition;
 use crate::manifest::{KeyspaceId, Tree};
 use crate::memtable::Memtable;
-use crate::table::{Table, TableMeta, TableStore};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::table::{Table, TableMeta, TableStore};
 use crate::version::Sequence;
 use crate::{Result, Timestamp};
 
@@ -196,7 +196,8 @@ pub(crate) struct Published {
 
 impl Published {
     pub(crate) fn new(horizon: Horizon) -> Self {
-        let published = Self { count: AtomicU64::new(0), ring: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; RING as usize] };
+        let published =
+            Self { count: AtomicU64::new(0), ring: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; RING as usize] };
         published.publish(horizon);
         published
     }

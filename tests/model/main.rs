@@ -3,7 +3,14 @@
 //! A run depends on its seed alone: files are in memory, time stands still until it is moved, background work is done when
 //! the run says so. `MODEL_SEEDS` and `MODEL_OPS` say how many runs of how many operations, `MODEL_FIRST_SEED` where to
 //! start. A failure prints its seed and the last operations.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr, reason = "a test")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test"
+)]
 
 mod crash;
 mod held;
@@ -16,7 +23,7 @@ mod write;
 use crate::runner::Runner;
 
 fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
 // S1 S2 S3 S4 S5 S6 S7 S10 S11 S16 S19 S20 S21 S22 S23 S25 S28 S29 S30
