@@ -8,7 +8,7 @@ use strandline::{Change, Changes, Cursor, Error, History, Iter, Keyspace, Snapsh
 use crate::model::{Key, Keys, Pairs, Version};
 use crate::read::{check_changes, pair, pairs, version};
 use crate::runner::Runner;
-use crate::settings::{chance, pick};
+use crate::settings::{chance, pick, shown};
 
 #[derive(Default)]
 pub struct Held {
@@ -112,7 +112,7 @@ impl Runner {
             }
             3 => {
                 let (space, key) = (self.some_space(), self.some_key());
-                self.log.add(format!("hold the history of {} in {space}", key.escape_ascii()));
+                self.log.add(format!("hold the history of {} in {space}", shown(&key)));
                 let expected = self.space(space).history(&key, self.floor(space)).into();
                 let history = self.handles[&space].history(&key, ..).unwrap();
                 self.held.histories.push((history, expected));
@@ -246,7 +246,7 @@ impl Runner {
         let Some((held, space, handle)) = self.some_snapshot_and_space() else { return };
         let (keys, key) = (self.some_keys(), self.some_key());
         let held = &self.held.snapshots[held];
-        self.log.add(format!("snapshot at {}: {} and {keys:?} of {space}", held.timestamp, key.escape_ascii()));
+        self.log.add(format!("snapshot at {}: {} and {keys:?} of {space}", held.timestamp, shown(&key)));
         let Some(expected) = self.expected_in(held, space, &keys) else { return };
         assert_eq!(pairs(snapshot_range(&held.snapshot, &handle, &keys)), expected);
         let mut backward = pairs(snapshot_range(&held.snapshot, &handle, &keys).rev());
@@ -282,7 +282,7 @@ impl Runner {
         let i = self.random.random_range(0..self.held.cursors.len());
         for _ in 0..self.random.random_range(1..12) {
             let (move_to, key) = (self.random.random_range(0..9), self.some_key());
-            self.log.add(format!("cursor {i}: {move_to} {}", key.escape_ascii()));
+            self.log.add(format!("cursor {i}: {move_to} {}", shown(&key)));
             let cursor = &mut self.held.cursors[i];
             match move_to {
                 0 => cursor.seek(&key),

@@ -6,15 +6,26 @@ use std::ops::{Bound, RangeBounds};
 
 use strandline::{Durability, Retention, Timestamp};
 
+use crate::settings::shown;
+
 pub type Key = Vec<u8>;
 pub type Value = Vec<u8>;
 pub type Pairs = Vec<(Key, Value)>;
 
 /// A set of keys that a caller can name at once.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Keys {
     Between(Bound<Key>, Bound<Key>),
     Prefix(Key),
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Between(start, end) => write!(f, "{:?} to {:?}", start.as_ref().map(shown), end.as_ref().map(shown)),
+            Self::Prefix(prefix) => write!(f, "{}...", shown(prefix)),
+        }
+    }
 }
 
 impl Keys {

@@ -10,7 +10,7 @@ use strandline::{Change, Db, Error, Iter, Keyspace, Result, Slice, Timestamp};
 
 use crate::model::{Key, Keys, Model, Pairs, Version, union};
 use crate::runner::Runner;
-use crate::settings::{chance, pick};
+use crate::settings::{chance, pick, shown};
 
 impl Runner {
     pub fn read(&mut self) {
@@ -18,7 +18,7 @@ impl Runner {
         let floor = self.floor(space);
         let timestamp = self.some_timestamp(floor);
         let what = self.random.random_range(0..9);
-        self.log.add(format!("read {what} of {space}, {} at {timestamp}, floor {floor}", key.escape_ascii()));
+        self.log.add(format!("read {what} of {space}, {} at {timestamp}, floor {floor}", shown(&key)));
         match what {
             0 => self.read_newest(space, &key),
             1 | 2 => self.read_at(space, &key, floor, timestamp),
@@ -136,11 +136,11 @@ pub fn differs(db: &Db, model: &Model, now: Timestamp) -> Option<String> {
             let (found, expected) = (collect_history(&handle, key, 0..=u64::MAX), space.history(key, floor));
             if found != expected {
                 let difference = first_difference(&found, &expected);
-                return Some(format!("{} history of {}: {difference}", space.name, key.escape_ascii()));
+                return Some(format!("{} history of {}: {difference}", space.name, shown(key)));
             }
             let (found, expected) = (handle.get_at(key, floor).unwrap(), space.get(key, floor, floor));
             if found.map(Vec::from) != expected {
-                return Some(format!("{} {} at the floor {floor}", space.name, key.escape_ascii()));
+                return Some(format!("{} {} at the floor {floor}", space.name, shown(key)));
             }
         }
     }

@@ -174,15 +174,16 @@ impl Runner {
         floor
     }
 
-    /// A keyspace, that of marks rarely.
+    /// A keyspace to write to: any but that of the marks.
+    pub fn some_space_to_write(&mut self) -> usize {
+        let mut live = self.model.live();
+        live.retain(|space| *space != self.marks);
+        pick(&mut self.random, &live)
+    }
+
+    /// A keyspace to read, that of the marks rarely.
     pub fn some_space(&mut self) -> usize {
-        let live = self.model.live();
-        loop {
-            let space = pick(&mut self.random, &live);
-            if space != self.marks || chance(&mut self.random, 1, 20) {
-                return space;
-            }
-        }
+        if chance(&mut self.random, 1, 50) { self.marks } else { self.some_space_to_write() }
     }
 
     pub fn some_key(&mut self) -> Vec<u8> {

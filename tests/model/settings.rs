@@ -100,3 +100,8 @@ pub fn keyspace(random: &mut StdRng, retention: Retention) -> KeyspaceOptions {
     }
     options
 }
+
+/// A key as the log of operations shows it.
+pub fn shown(key: &Key) -> String {
+    if key.len() < 20 { key.escape_ascii().to_string() } else { format!("({} bytes)", key.len()) }
+}

@@ -5,7 +5,7 @@ use strandline::{Clock, CommitOptions, Durability, Error, Keyspace, Retention, T
 
 use crate::model::{Commit, Keys, Write};
 use crate::runner::Runner;
-use crate::settings::{chance, pick};
+use crate::settings::{chance, pick, shown};
 
 /// What must become of a commit.
 enum Verdict {
@@ -23,7 +23,7 @@ impl Runner {
         let durability =
             if chance(&mut self.random, 1, 3) { Some(pick(&mut self.random, &durabilities)) } else { None };
         let in_force = durability.unwrap_or(self.settings.durability);
-        let (one, other) = (self.some_space(), self.some_space());
+        let (one, other) = (self.some_space_to_write(), self.some_space_to_write());
         let operations = if chance(&mut self.random, 1, 20) { 60 } else { 9 };
         let mut writes = Vec::new();
         for _ in 0..self.random.random_range(0..operations) {
@@ -94,7 +94,7 @@ impl Runner {
             // It could not be told after a crash whether it survived.
             return self.commit();
         }
-        let (space, key, before) = (self.some_space(), self.some_key(), self.earliest_next());
+        let (space, key, before) = (self.some_space_to_write(), self.some_key(), self.earliest_next());
         let handle = &self.handles[&space];
         let (timestamp, write) = if chance(&mut self.random, 3, 4) {
             let value = value(&mut self.random);
@@ -220,9 +220,9 @@ fn describe(writes: &[(usize, Write)]) -> String {
     let one = |(space, write): &(usize, Write)| match write {
         Write::Put { key, value, expires_at } => {
             let expiry = expires_at.map(|expires_at| format!(" until {expires_at}")).unwrap_or_default();
-            format!("{space}:{} = {} bytes{expiry}", key.escape_ascii(), value.len())
+            format!("{space}:{} = {} bytes{expiry}", shown(key), value.len())
         }
-        Write::Delete { key } => format!("{space}:{} deleted", key.escape_ascii()),
+        Write::Delete { key } => format!("{space}:{} deleted", shown(key)),
         Write::DeleteRange(keys) => format!("{space}:{keys:?} deleted"),
     };
     writes.iter().map(one).collect::<Vec<_>>().join(", ")
