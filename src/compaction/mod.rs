@@ -28,7 +28,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use job::{Pick, Reason, Running};
+pub(crate) use job::{Grandparent, Pick, Reason, Running};
 pub(crate) use levels::{CompactionOptions, FileView, Shape, Targets};
 pub(crate) use manual::{ManualProgress, ManualStep};
 pub(crate) use pick::pick;

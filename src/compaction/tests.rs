@@ -242,3 +242,78 @@ fn what_is_owed_counts_what_cascades() {
     assert_eq!(debt(shape_of(&full)), 0);
     assert!(debt(shape_of(&over)) > 5 * 1000);
 }
+
+#[test]
+fn level0_is_not_kept_waiting_by_the_base_level() {
+    // Level 0 cannot go down while 5 is compacted; were 6 started too, it might wait for ever.
+    let mut files = vec![
+        (0, meta(9, "a-z", 10)),
+        (0, meta(8, "a-z", 10)),
+        (5, meta(5, "a-m", 700)),
+        (5, meta(6, "n-z", 900)),
+        (6, meta(1, "a-b", 4000)),
+        (6, meta(2, "n-z", 4000)),
+    ];
+    assert_eq!(inputs(&pick(&shape(&files, &[], &[])).unwrap())[0], (5, vec![6]));
+    // The more files in level 0, the sooner it comes before a base level that is over its target.
+    files.extend((10..14).map(|number| (0, meta(number, "a-z", 10))));
+    assert_eq!(pick(&shape(&files, &[], &[])).unwrap().reason, Reason::Level0);
+    assert_eq!(pick(&shape(&files, &[5], &[])), None);
+}
+
+#[test]
+fn level0_stops_above_what_an_emptied_level_still_holds() {
+    // T2: the tree has shrunk and its base is the last level, but 4 holds something older.
+    let files = [(0, meta(9, "c-e", 10)), (0, meta(8, "c-e", 10)), (4, meta(5, "e-f", 10)), (6, meta(1, "a-z", 100))];
+    let down =
+        super::level0::pick(&shape(&files, &[], &[]), &shape(&files, &[], &[]).targets(), Reason::Level0, |_| true);
+    assert_eq!(inputs(&down.unwrap()), [(0, vec![9, 8]), (4, vec![5])]);
+}
+
+#[test]
+fn tombstones_that_must_stay_do_not_count_as_garbage() {
+    let mut dead = meta(5, "c-e", 100);
+    (dead.tombstones, dead.freeable) = (5, Freeable::of([(50, 50)]));
+    let mut files = vec![(5, dead), (6, meta(1, "a-z", 2000))];
+    let mut busy = shape(&files, &[], &[]);
+    busy.next_file = FileNumber(10);
+    assert_eq!(pick(&busy), None);
+    let mut quiet = shape(&files, &[], &[]);
+    quiet.quiet = true;
+    assert_eq!(inputs(&pick(&quiet).unwrap()), [(5, vec![5]), (6, vec![1])]);
+    files[1].1.smallest = slice("f");
+    let in_place = pick(&shape(&files, &[], &[])).unwrap();
+    assert_eq!((inputs(&in_place), in_place.output_level, in_place.reason), (vec![(5, vec![5])], 5, Reason::Garbage));
+}
+
+#[test]
+fn a_manual_compaction_takes_a_level_after_the_other_and_leaves_what_it_wrote() {
+    // S16
+    let before = [(0, meta(9, "a-z", 10)), (4, meta(7, "c-e", 10)), (5, meta(6, "x-z", 10)), (6, meta(5, "a-m", 10))];
+    let run = |manual: &mut ManualProgress, files: &[(usize, TableMeta)], busy: &[u64]| match manual.next(&shape(
+        files,
+        busy,
+        &[],
+    )) {
+        ManualStep::Run(pick) => Some((inputs(&pick), pick.output_level)),
+        step => {
+            assert_eq!(step, if busy.is_empty() { ManualStep::Done } else { ManualStep::Wait });
+            None
+        }
+    };
+    let mut manual = ManualProgress::new(&shape(&before, &[], &[]), KeyRange::of(&meta(0, "b-d", 0)));
+    assert_eq!(run(&mut manual, &before, &[4, 9]), None);
+    assert_eq!(run(&mut manual, &before, &[]), Some((vec![(0, vec![9]), (4, vec![7])], 4)));
+    let after = [(4, meta(1000, "a-z", 20)), (5, meta(6, "x-z", 10)), (6, meta(5, "a-m", 10))];
+    let mut later = shape(&after, &[], &[]);
+    later.next_file = FileNumber(1001);
+    assert!(matches!(manual.next(&later), ManualStep::Run(pick) if pick.output_level == 5));
+    let after = [(5, meta(1001, "a-z", 30)), (6, meta(5, "a-m", 10))];
+    let mut later = shape(&after, &[], &[]);
+    later.next_file = FileNumber(1002);
+    assert!(matches!(manual.next(&later), ManualStep::Run(pick) if pick.output_level == 6 && !pick.trivial_move));
+    let after = [(6, meta(1002, "a-z", 40))];
+    assert_eq!(run(&mut manual, &after, &[]), None);
+    let mut nothing = ManualProgress::new(&shape(&before, &[], &[]), KeyRange::of(&meta(0, "b-b)", 0)));
+    assert_eq!(nothing.next(&shape(&before, &[], &[])), ManualStep::Done);
+}

@@ -19,13 +19,12 @@ use crate::{Error, Result};
 /// After so long without a commit all is quiet.
 const QUIET: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
 enum Job {
     Flush(Arc<FlushUnit>),
     Compaction(CompactionJob),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Jobs {
     flushes: VecDeque<Arc<FlushUnit>>,
     flushing: bool,
@@ -51,7 +50,6 @@ impl Jobs {
 }
 
 /// The state of all background work.
-#[derive(Debug)]
 pub(crate) struct Background {
     pub(crate) jobs: Mutex<Jobs>,
     /// Something is to be done, or a stop.

@@ -16,6 +16,7 @@
 
 use bytes::Bytes;
 
+use super::Keyspace;
 use super::range::{KeyBounds, KeyRange, half_open, prefix_bounds};
 use crate::format::{DecodeError, Decoder, Encode, MAY_SKIP};
 use crate::{Error, Result, Timestamp};
@@ -112,6 +113,48 @@ impl WriteBatch {
     /// The encoded operations.
     pub(crate) fn into_body(self) -> Bytes {
         self.body.into()
+    }
+
+    /// Writes a value.
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.push_put(keyspace, key.as_ref(), value.as_ref());
+    }
+
+    /// Writes a value that reads at or above `expires_at` do not see, nor anything older, as if it were a tombstone. Any timestamp
+    /// is accepted; at or below the commit's own the version is dead from birth, yet stands in history and changes.
+    pub fn put_expiring(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expires_at: Timestamp,
+    ) {
+        self.push_put_expiring(keyspace, key.as_ref(), value.as_ref(), expires_at);
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        self.push_delete(keyspace, key.as_ref());
+    }
+
+    /// Deletes every key in a range, at a cost that does not depend on how many there are.
+    pub fn delete_range(&mut self, keyspace: &Keyspace, range: impl KeyRange) {
+        self.push_delete_range(keyspace, range);
+    }
+
+    /// Deletes every key that begins with `prefix`, as [`delete_range`](Self::delete_range) does.
+    pub fn delete_prefix(&mut self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) {
+        self.push_delete_prefix(keyspace, prefix.as_ref());
+    }
+
+    /// Names a key that the caller has read, for the condition of [`CommitOptions::started_at`](crate::CommitOptions::started_at).
+    pub fn read(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        self.push_read(keyspace, key.as_ref());
+    }
+
+    /// Names a range that the caller has read, for the condition of [`CommitOptions::started_at`](crate::CommitOptions::started_at).
+    pub fn read_range(&mut self, keyspace: &Keyspace, range: impl KeyRange) {
+        self.push_read_range(keyspace, range);
     }
 
     pub(crate) fn push_put(&mut self, target: &impl Target, key: &[u8], value: &[u8]) {

@@ -1,11 +1,12 @@
 //! Iterators and cursors over the pairs of one consistent state.
 
 use std::fmt;
+use std::ops::Bound;
 
 use super::handle::Session;
 use super::range::KeyBounds;
 use super::read::{At, Source, Target};
-use crate::merge::{AsOfCursor, Scan};
+use crate::merge::{AsOfCursor, MergingCursor, Scan};
 use crate::sync::Arc;
 use crate::{Error, Result, Slice};
 
@@ -19,21 +20,22 @@ pub struct Iter {
 }
 
 enum State {
-    Scanning(Box<Scan<Source>>),
+    Scanning(Box<Scan<Source, Open>>),
     /// The error is the first item.
     Refused(Error),
     Ended,
 }
 
+/// Makes a cursor over all sources of the state.
+type Open = Box<dyn FnMut() -> Result<MergingCursor<Source>> + Send>;
+
 impl Iter {
     pub(crate) fn new(session: &Arc<Session>, target: Result<Target>, bounds: KeyBounds, at: At) -> Self {
         let state = match target {
-            Ok(target) => State::Scanning(Box::new(Scan::new(
-                Box::new(move || Ok(target.merging())),
-                bounds,
-                at.timestamp,
-                at.now,
-            ))),
+            Ok(target) => {
+                let open: Open = Box::new(move || Ok(target.merging()));
+                State::Scanning(Box::new(Scan::new(open, at.timestamp, at.now, bounds.0, bounds.1)))
+            }
             Err(error) => State::Refused(error),
         };
         Self { session: Arc::clone(session), state }
@@ -41,7 +43,7 @@ impl Iter {
 
     fn step(
         &mut self,
-        step: impl FnOnce(&mut Scan<Source>) -> Result<Option<(Slice, Slice)>>,
+        step: impl FnOnce(&mut Scan<Source, Open>) -> Option<Result<(Slice, Slice)>>,
     ) -> Option<Result<(Slice, Slice)>> {
         if let Err(closed) = self.session.engine().check_open()
             && !matches!(self.state, State::Ended)
@@ -51,7 +53,7 @@ impl Iter {
         }
         match &mut self.state {
             State::Scanning(scan) => {
-                let item = step(scan).transpose();
+                let item = step(scan);
                 if !matches!(item, Some(Ok(_))) {
                     self.state = State::Ended;
                 }
@@ -99,9 +101,14 @@ pub struct Cursor {
 
 impl Cursor {
     pub(crate) fn new(session: &Arc<Session>, target: Result<Target>, at: At) -> Self {
-        let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
         let inner = match target {
-            Ok(target) => Ok(Box::new(AsOfCursor::new(target.merging(), everything, at.timestamp, at.now))),
+            Ok(target) => Ok(Box::new(AsOfCursor::new(
+                target.merging(),
+                at.timestamp,
+                at.now,
+                Bound::Unbounded,
+                Bound::Unbounded,
+            ))),
             Err(error) => Err(Some(error)),
         };
         Self { session: Arc::clone(session), inner }

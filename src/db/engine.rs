@@ -48,7 +48,6 @@ impl CommitState {
 }
 
 /// The manifest, and the state that it describes.
-#[derive(Debug)]
 pub(crate) enum ManifestCell {
     Writing(Manifest),
     /// Opened for reading only, or not able to write yet: what was recovered.
@@ -65,7 +64,6 @@ impl ManifestCell {
 }
 
 /// An open database.
-#[derive(Debug)]
 pub(crate) struct Engine {
     /// Tells handles of one open database from those of another.
     pub(crate) identity: u64,
@@ -107,24 +105,6 @@ pub(crate) struct Engine {
     pub(crate) lock: Mutex<Option<Box<dyn FileLock>>>,
 }
 
-impl std::fmt::Debug for dyn Fs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fs")
-    }
-}
-
-impl std::fmt::Debug for dyn Time {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Time")
-    }
-}
-
-impl std::fmt::Debug for dyn FileLock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FileLock")
-    }
-}
-
 /// What [`Engine::new`] starts from.
 pub(crate) struct Parts {
     pub(crate) dir: PathBuf,
@@ -150,7 +130,6 @@ impl Engine {
             fs: parts.fs,
             time: Arc::clone(&parts.options.time),
             background: Background::new(&parts.options),
-            options: parts.options,
             store: parts.store,
             current: parts.current,
             closed_timestamp: AtomicU64::new(parts.commit.closed),
@@ -172,6 +151,7 @@ impl Engine {
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             ended: AtomicBool::new(false),
+            options: parts.options,
             lock: Mutex::new(parts.lock),
             manifest: Mutex::new(parts.manifest),
         }

@@ -18,7 +18,6 @@ use crate::version::Sequence;
 use crate::{Result, Timestamp};
 
 /// Memtables that are flushed in one edit.
-#[derive(Debug)]
 pub(crate) struct FlushUnit {
     /// The last sequence reserved when it was sealed.
     sequence: Sequence,

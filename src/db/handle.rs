@@ -4,7 +4,6 @@ use super::engine::Engine;
 use crate::sync::Arc;
 
 /// One opening of a database.
-#[derive(Debug)]
 pub(crate) struct Session {
     engine: Arc<Engine>,
 }

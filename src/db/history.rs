@@ -4,11 +4,13 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::handle::Session;
+use super::merge_job::range_tombstones;
 use super::read::{Source, Target};
-use crate::merge;
+use super::world::KeyspaceVersion;
+use crate::merge::{self, SourceRanges};
 use crate::sync::Arc;
-use crate::version::RangeTombstones;
-use crate::{Error, Result, Timestamp, Version};
+use crate::version::Sequence;
+use crate::{Error, Result, Slice, Timestamp, Version};
 
 pub use crate::merge::Change;
 
@@ -30,7 +32,7 @@ impl History {
             return Ok(Self { session, inner: None });
         };
         let floor = version.core.floor();
-        let inner = merge::History::new(target.merging(), key, range, floor)?;
+        let inner = merge::History::new(target.sources(), Slice::copy_of(key), *range.start(), *range.end(), floor)?;
         Ok(Self { session, inner: Some(Box::new(inner)) })
     }
 }
@@ -40,7 +42,7 @@ impl Iterator for History {
 
     fn next(&mut self) -> Option<Self::Item> {
         let inner = self.inner.as_mut()?;
-        let item = self.session.engine().check_open().and_then(|()| inner.next_version()).transpose();
+        let item = self.session.engine().check_open().map_or_else(|closed| Some(Err(closed)), |()| inner.next());
         if !matches!(item, Some(Ok(_))) {
             self.inner = None;
         }
@@ -76,22 +78,19 @@ impl Changes {
         if retained != 0 && *range.start() <= retained {
             return Err(Error::BelowRetained { requested: *range.start(), retained });
         }
-        let inner = merge::Changes::new(target.merging(), tombstones(version, horizon.sequence)?, range)?;
+        let inner =
+            merge::Changes::new(target.sources(), ranges(version, horizon.sequence)?, *range.start(), *range.end());
         Ok(Self { session, inner: Some(Box::new(inner)) })
     }
 }
 
 /// The range tombstones of every source, newest source first.
-fn tombstones(version: &super::world::KeyspaceVersion, visible: u64) -> Result<Vec<Arc<RangeTombstones>>> {
-    let mut all: Vec<_> = version
-        .memtables()
-        .map(|mem| Arc::new(mem.entries.range_tombstones(visible)))
-        .filter(|one| !one.is_empty())
-        .collect();
-    for (_, table) in version.tree.iter().filter(|(_, table)| table.meta().range_tombstones > 0) {
-        all.push(Arc::clone(table.reader()?.range_tombstones()));
-    }
-    Ok(all)
+fn ranges(version: &KeyspaceVersion, visible: Sequence) -> Result<Vec<SourceRanges>> {
+    let full = version.memtables().filter(|mem| !mem.entries.is_empty());
+    let memtables = full.map(|mem| Ok(vec![Arc::new(mem.entries.range_tombstones(visible))]));
+    let newest = version.tree.level(0).iter().map(|table| range_tombstones(std::slice::from_ref(table)));
+    let levels = version.tree.levels().skip(1).filter(|level| !level.is_empty()).map(range_tombstones);
+    memtables.chain(newest).chain(levels).collect()
 }
 
 impl Iterator for Changes {
@@ -99,7 +98,7 @@ impl Iterator for Changes {
 
     fn next(&mut self) -> Option<Self::Item> {
         let inner = self.inner.as_mut()?;
-        let item = self.session.engine().check_open().and_then(|()| inner.next_change()).transpose();
+        let item = self.session.engine().check_open().map_or_else(|closed| Some(Err(closed)), |()| inner.next());
         if !matches!(item, Some(Ok(_))) {
             self.inner = None;
         }

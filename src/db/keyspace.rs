@@ -1,6 +1,7 @@
 //! A keyspace: a named, ordered map of keys with its own tree, options and retention.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeBounds;
 
 use super::batch::WriteBatch;
@@ -84,7 +85,7 @@ impl KeyspaceCore {
 /// Writes through the handle commit alone; [`WriteBatch`] and [`Db::commit`](crate::Db::commit) commit several operations at once.
 /// Every method gives `UnknownKeyspace` once the keyspace was dropped (also when one of its name was made anew), `Closed` once
 /// the database was closed, and `Io` or `Corruption` where a file cannot be read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Keyspace {
     session: Arc<Session>,
     core: Arc<KeyspaceCore>,
@@ -132,7 +133,7 @@ impl Keyspace {
     /// # Errors
     /// As [`Db::commit`](crate::Db::commit).
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Timestamp> {
-        let mut batch = WriteBatch::with_capacity(key.as_ref().len() + value.as_ref().len() + 16);
+        let mut batch = WriteBatch::new();
         batch.put(self, key, value);
         self.engine().commit(batch, &CommitOptions::new())
     }
@@ -287,6 +288,12 @@ impl Keyspace {
         self.engine().check_writable()?;
         self.check_alive()?;
         self.engine().compact_range(self.core.id, &range.into_bounds())
+    }
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyspace").field("name", &self.core.name).finish_non_exhaustive()
     }
 }
 

@@ -27,7 +27,6 @@ pub(crate) struct MergeInput {
 }
 
 /// What it made.
-#[derive(Debug)]
 pub(crate) struct MergeOutcome {
     /// In key order; on disk and synced, named by nothing yet.
     pub(crate) tables: Vec<Arc<Table>>,
@@ -124,7 +123,8 @@ pub(crate) fn compaction_options(keyspace: &KeyspaceVersion) -> CompactionOption
     CompactionOptions::new(keyspace.core.options.target_file_bytes, keyspace.core.options.level_base_bytes)
 }
 
-fn range_tombstones(run: &[Arc<Table>]) -> Result<SourceRanges> {
+/// The range tombstones of the tables of one level.
+pub(crate) fn range_tombstones(run: &[Arc<Table>]) -> Result<SourceRanges> {
     let with = run.iter().filter(|table| table.meta().range_tombstones > 0);
     with.map(|table| Ok(Arc::clone(table.reader()?.range_tombstones()))).collect()
 }
@@ -294,7 +294,7 @@ impl Output for Sink<'_> {
     fn cut(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
             let meta = writer.finish()?;
-            self.tables.push(Table::new(&self.engine.store, meta));
+            self.tables.push(Table::new(&self.engine.store, Arc::new(meta)));
         }
         Ok(())
     }

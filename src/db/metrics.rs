@@ -163,8 +163,7 @@ impl Engine {
         let now = self.time.monotonic_nanos();
         let horizon = self.current.horizon();
         let log = self.log().ok();
-        let cache = self.store.cache_stats();
-        let filters = self.store.filter_stats();
+        let cache = self.store.cache();
         Metrics {
             table_files: keyspaces.iter().flat_map(|one| &one.levels).map(|level| level.files).sum(),
             table_bytes,
@@ -173,11 +172,11 @@ impl Engine {
             log_syncs: log.as_ref().map_or(0, |log| log.syncs()),
             active_memtable_bytes: world.keyspaces().iter().map(|one| one.active.charged() as u64).sum(),
             sealed_memtable_bytes: count(&counters.sealed_bytes),
-            block_cache_bytes: cache.bytes,
-            block_cache_hits: cache.hits,
-            block_cache_misses: cache.misses,
-            filter_hits: filters.hits,
-            filter_false_positives: filters.false_positives,
+            block_cache_bytes: cache.bytes(),
+            block_cache_hits: cache.hits(),
+            block_cache_misses: cache.misses(),
+            filter_hits: 0,
+            filter_false_positives: 0,
             commits: count(&counters.commits),
             committed_bytes: count(&counters.committed_bytes),
             flushes: count(&counters.flushes),

@@ -39,6 +39,7 @@ pub use range::KeyRange;
 pub use snapshot::Snapshot;
 pub use verify::VerifyReport;
 
+use std::fmt;
 use std::path::Path;
 
 use crate::options::{CommitOptions, KeyspaceOptions, Options};
@@ -50,9 +51,15 @@ use handle::Session;
 /// snapshots and iterators are such too) is dropped, or by [`close`](Self::close).
 ///
 /// Every method gives `Closed` after the database was closed.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Db {
     session: Arc<Session>,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("dir", &self.engine().dir).finish_non_exhaustive()
+    }
 }
 
 impl Db {

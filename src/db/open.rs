@@ -29,10 +29,10 @@ use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber, parse_file_name};
 use crate::fs::{FileLock, Fs, Purpose, StdFs};
 use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
-use crate::manifest::{self, Cut, KeyspaceId, Loaded, Manifest, ManifestState};
+use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
 use crate::options::Options;
 use crate::sync::Arc;
-use crate::table::TableStore;
+use crate::table::{BlockCache, TableStore};
 use crate::version::{Sequence, Stamp};
 use crate::{Error, Result, Timestamp};
 
@@ -77,18 +77,18 @@ impl Options {
             return Ok(());
         }
         let lock = take_lock(&*fs, dir)?;
-        // The name by which everything is found goes first: what a crash leaves of the rest is no database.
+        // The name by which everything is found goes last: after a crash the rest can be removed by another call.
         let mut entries = fs.list(Purpose::Directory, dir).at_path(dir)?;
-        entries.sort_by_key(|entry| entry.name != manifest::CURRENT);
+        entries.sort_by_key(|entry| entry.name == manifest::CURRENT);
         for entry in &entries {
             let path = dir.join(&entry.name);
             let ours = parse_file_name(&entry.name).is_some()
                 || [manifest::CURRENT, manifest::CURRENT_TEMPORARY].contains(&entry.name.as_str());
             if entry.is_file && ours {
-                fs.remove(Purpose::Directory, &path).at_path(&path)?;
                 if entry.name == manifest::CURRENT {
                     fs.sync_dir(Purpose::Directory, dir).at_path(dir)?;
                 }
+                fs.remove(Purpose::Directory, &path).at_path(&path)?;
             }
         }
         let path = dir.join(LOCK);
@@ -168,7 +168,8 @@ fn recover(
     loaded: Option<Loaded>,
     lock: Option<Box<dyn FileLock>>,
 ) -> Result<(Rest, Parts)> {
-    let store = Arc::new(TableStore::new(Arc::clone(&fs), &dir, options.block_cache_bytes, options.max_open_files));
+    let cache = Arc::new(BlockCache::new(options.block_cache_bytes as u64));
+    let store = TableStore::new(Arc::clone(&fs), dir.clone(), cache, options.max_open_files);
     let state = loaded.as_ref().map_or_else(fresh_state, |loaded| loaded.state.clone());
     let mut replay = Replay::new(&state, &store, options.memtable_bytes);
     let log_dir = dir.clone();
@@ -180,19 +181,21 @@ fn recover(
     let horizon = Horizon { sequence: replay.sequence, last_timestamp: replay.last_timestamp };
     let commit =
         CommitState { next_sequence: replay.sequence + 1, last_timestamp: replay.last_timestamp, closed: state.closed };
+    let (world, units) = (replay.world(), std::mem::take(&mut replay.units));
+    drop(replay);
     let parts = Parts {
         dir,
         fs,
         options,
         store,
-        current: Current::new(replay.world(), horizon),
+        current: Current::new(world, horizon),
         commit,
         next_file: FileNumber(state.file_number_bound.0.max(highest.0 + 1)),
         next_log: log.next,
         manifest: ManifestCell::Recovered(Box::new(state)),
         lock,
     };
-    Ok((Rest { log, units: replay.units }, parts))
+    Ok((Rest { log, units }, parts))
 }
 
 fn fresh_state() -> ManifestState {
@@ -204,10 +207,9 @@ fn fresh_state() -> ManifestState {
 /// What the manifest knows of the log.
 pub(crate) fn expectation(state: &ManifestState) -> Expectation {
     let start = LogStart { ordinal: state.log.start_ordinal, position: LogPosition(state.log.start_position) };
-    let cut = |cut: &Cut| log::Cut { ordinal: cut.ordinal, end: LogPosition(cut.end), next_ordinal: cut.next_ordinal };
     Expectation {
         start,
-        cuts: state.log.cuts.iter().map(cut).collect(),
+        cuts: state.log.cuts.clone(),
         proved: Proof { ordinal: 0, position: LogPosition(state.log.proved) },
     }
 }
@@ -321,7 +323,7 @@ impl Engine {
         state.file_number_bound = self.set_numbers_aside();
         state.log.proved = state.log.proved.max(log.end().0);
         if let Some(cut) = log.cut {
-            state.log.cut(Cut { ordinal: cut.ordinal, end: cut.end.0, next_ordinal: cut.next_ordinal });
+            state = state.after(&Edit::from(vec![Change::LogCut(cut)]))?;
         }
         let number = self.allocate_file()?;
         let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;

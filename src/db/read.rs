@@ -20,7 +20,7 @@ pub(crate) struct At {
 }
 
 /// What a read looks at.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Target {
     /// A keyspace that did not exist at that time.
     Empty,
@@ -48,9 +48,14 @@ impl Target {
 
     /// A cursor over all sources.
     pub(crate) fn merging(&self) -> MergingCursor<Source> {
+        MergingCursor::new(self.sources())
+    }
+
+    /// Every source, newest first.
+    pub(crate) fn sources(&self) -> Vec<Source> {
         match self {
-            Self::Empty => MergingCursor::new(Vec::new()),
-            Self::Keyspace { version, horizon } => MergingCursor::new(sources(version, horizon.sequence)),
+            Self::Empty => Vec::new(),
+            Self::Keyspace { version, horizon } => sources(version, horizon.sequence),
         }
     }
 }
@@ -83,27 +88,28 @@ pub(crate) fn newest(
         let point = mem.entries.get(key, timestamp, horizon.sequence);
         let tombstone = mem.entries.covering(key, timestamp, horizon.sequence);
         if lookup.offer(point, tombstone) {
-            return Ok(lookup.finish());
+            return Ok(lookup.into_point());
         }
     }
     let newer = version.tree.level(0).iter().filter(|table| table.meta().contains(key));
     let lower = (1..crate::manifest::LEVELS).filter_map(|level| version.tree.level_for_key(level, key));
     for table in newer.chain(lower) {
         let meta = table.meta();
-        if meta.min_timestamp > timestamp || lookup.is_decided_above(meta.max_timestamp) {
+        if !lookup.wants(meta.min_timestamp, meta.max_timestamp) {
             continue;
         }
-        let reader = table.reader()?;
-        let tombstone = reader.range_tombstones().covering(key, timestamp);
-        if lookup.offer(reader.get(key, timestamp)?, tombstone) {
+        let tombstone = match meta.range_tombstones {
+            0 => None,
+            _ => table.reader()?.range_tombstones().covering(key, timestamp),
+        };
+        if lookup.offer(table.get(key, timestamp)?, tombstone) {
             break;
         }
     }
-    Ok(lookup.finish())
+    Ok(lookup.into_point())
 }
 
 /// One source of a keyspace.
-#[derive(Debug)]
 pub(crate) enum Source {
     Memtable(MemtableCursor),
     /// A table of level 0, or all tables of a lower level.
@@ -126,8 +132,13 @@ fn table_sources(tree: &super::world::TableTree) -> impl Iterator<Item = Source>
     newest.chain(levels)
 }
 
-pub(crate) fn run(tables: Vec<Arc<Table>>) -> Source {
+fn run(tables: Vec<Arc<Table>>) -> Source {
     Source::Run(RunCursor::new(tables))
+}
+
+/// The same for a merge, which reads everything once and leaves the block cache to readers.
+pub(crate) fn run_for_merge(tables: Vec<Arc<Table>>) -> Source {
+    Source::Run(RunCursor::for_merge(tables))
 }
 
 macro_rules! on_source {
@@ -178,6 +189,10 @@ impl KeyCursor for Source {
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {
         on_source!(self, cursor => cursor.covering(key, timestamp))
+    }
+
+    fn may_cover(&self) -> bool {
+        on_source!(self, cursor => cursor.may_cover())
     }
 }
 

@@ -5,6 +5,7 @@
 //! the merge keeps what it sees.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::cursor::{Cursor, Iter};
 use super::engine::Engine;
@@ -19,7 +20,6 @@ use crate::version::Sequence;
 use crate::{Error, Result, Slice, Timestamp};
 
 /// What the registry knows of one live snapshot.
-#[derive(Debug)]
 pub(crate) struct Registered {
     pub(crate) timestamp: Timestamp,
     /// When it was taken, on the monotonic clock.
@@ -33,7 +33,7 @@ pub(crate) struct Registered {
 }
 
 /// All live snapshots.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct SnapshotRegistry {
     next: u64,
     live: BTreeMap<u64, Arc<Registered>>,
@@ -77,12 +77,11 @@ impl SnapshotRegistry {
 ///
 /// What it sees stays readable while it lives, also when a floor moves past it. A late commit at or below its timestamp is seen from then on,
 /// whole. Cheap to clone; the last clone to be dropped releases it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Snapshot {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     session: Arc<Session>,
     number: u64,
@@ -93,6 +92,12 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.session.engine().snapshots.lock().live.remove(&self.number);
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("timestamp", &self.timestamp()).finish_non_exhaustive()
     }
 }
 

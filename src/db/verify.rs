@@ -32,9 +32,8 @@ impl Engine {
                 report.keys += checked.keys;
                 report.versions += checked.versions;
             }
-            for (level, tables) in keyspace.tree.levels().enumerate().skip(1) {
-                crate::manifest::check_run(level, tables)?;
-            }
+            let overlap = |overlap: manifest::EditError| Error::corruption(&self.dir, 0, overlap.to_string());
+            keyspace.tree.check_order().map_err(overlap)?;
         }
         let checked = self.verify_manifest_and_log()?;
         report.files += checked.files;

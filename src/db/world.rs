@@ -28,7 +28,6 @@ pub(crate) fn tree_of(tables: &Tree<Arc<TableMeta>>, store: &Arc<TableStore>) ->
 }
 
 /// A memtable and what the engine knows of it.
-#[derive(Debug)]
 pub(crate) struct Mem {
     pub(crate) entries: Arc<Memtable>,
     /// Where the first logged commit of this memtable begins in the log; `u64::MAX`: nowhere yet. Set under the commit lock, before the entry
@@ -97,7 +96,7 @@ impl Mem {
 }
 
 /// One keyspace at one moment. Sources by arrival: `active`, `sealed` newest first, then the tree.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct KeyspaceVersion {
     pub(crate) core: Arc<KeyspaceCore>,
     pub(crate) active: Arc<Mem>,
@@ -133,7 +132,7 @@ impl KeyspaceVersion {
 }
 
 /// Every keyspace at one moment, sorted by id.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct World {
     keyspaces: Vec<Arc<KeyspaceVersion>>,
 }
@@ -233,14 +232,13 @@ impl Published {
 }
 
 /// One consistent state to read from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct View {
     pub(crate) world: Arc<World>,
     pub(crate) horizon: Horizon,
 }
 
 /// The current world and horizon.
-#[derive(Debug)]
 pub(crate) struct Current {
     world: ArcSwap<World>,
     /// Held while a new world is made from the current one.

@@ -35,3 +35,44 @@ impl GroupSync {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{Arc, AtomicU64, Ordering, spawn};
+
+    #[test]
+    fn all_who_came_while_one_led_share_the_next_sync() {
+        let group = Arc::new(GroupSync::default());
+        let (end, synced, leads) = <(Arc<AtomicU64>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        end.store(1, Ordering::SeqCst);
+        let (entered, has_entered) = crossbeam_channel::bounded(10);
+        let (go_on, may_go_on) = crossbeam_channel::bounded(10);
+        let wait_for = |position: u64| {
+            let (group, end, synced, leads) = (group.clone(), end.clone(), synced.clone(), leads.clone());
+            let (entered, may_go_on) = (entered.clone(), may_go_on.clone());
+            let body = move || {
+                let covered = || Ok(synced.load(Ordering::SeqCst) >= position);
+                let lead = || {
+                    let target = end.load(Ordering::SeqCst);
+                    leads.fetch_add(1, Ordering::SeqCst);
+                    entered.send(()).unwrap();
+                    may_go_on.recv().unwrap();
+                    synced.store(target, Ordering::SeqCst);
+                    Ok(())
+                };
+                group.wait(covered, lead).unwrap();
+            };
+            spawn("waiter", body).unwrap()
+        };
+        let first = wait_for(1);
+        has_entered.recv().unwrap();
+        end.store(6, Ordering::SeqCst);
+        let others: Vec<_> = (2..=6).map(wait_for).collect();
+        go_on.send(()).unwrap();
+        go_on.send(()).unwrap();
+        first.join().unwrap();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(leads.load(Ordering::SeqCst), 2);
+    }
+}

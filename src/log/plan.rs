@@ -159,7 +159,7 @@ impl Plan {
             next_ordinal != following
                 || expectation.limit(last.header.ordinal).is_some_and(|limit| limit != reached.end)
         });
-        let ordinal = last.map_or(expectation.start.ordinal.saturating_sub(1), |last| last.header.ordinal);
+        let ordinal = last.map_or(expectation.start.ordinal, |last| last.header.ordinal);
         let cut = Cut { ordinal, end: reached.end, next_ordinal };
         let needed = reached.torn || moved || later.is_some() || unreadable > 0;
         Ending::Here { next_ordinal, cut: needed.then_some(cut) }
@@ -190,5 +190,110 @@ impl Plan {
     fn unreadable_after(&self, last: Option<&Link>) -> impl Iterator<Item = &(FileNumber, DecodeError)> {
         let behind = last.map(|last| last.number);
         self.damaged.iter().filter(move |(number, _)| behind.is_none_or(|behind| behind < *number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ordinal: u64, position: u64) -> LogStart {
+        LogStart { ordinal, position: LogPosition(position) }
+    }
+
+    fn cut(ordinal: u64, end: u64, next_ordinal: u64) -> Cut {
+        Cut { ordinal, end: LogPosition(end), next_ordinal }
+    }
+
+    fn expecting(start: LogStart, cuts: &[Cut]) -> Expectation {
+        Expectation { start, cuts: cuts.to_vec(), proved: Proof::default() }
+    }
+
+    /// A segment whose file number is ten times its ordinal.
+    fn segment(ordinal: u64, start: u64) -> (FileNumber, Result<SegmentHeader, DecodeError>) {
+        let header = SegmentHeader { ordinal, start: LogPosition(start), synced: LogPosition(0) };
+        (FileNumber(ordinal * 10), Ok(header))
+    }
+
+    fn damaged(number: u64) -> (FileNumber, Result<SegmentHeader, DecodeError>) {
+        (FileNumber(number), Err(DecodeError { offset: 0, reason: "damaged" }))
+    }
+
+    fn reached(live: usize, end: u64, proved: u64) -> Reached {
+        Reached { live, end: LogPosition(end), torn: false, proved: LogPosition(proved) }
+    }
+
+    fn ordinals(plan: &Plan) -> Vec<u64> {
+        plan.chain.iter().map(|link| link.header.ordinal).collect()
+    }
+
+    #[test]
+    fn below_the_start_and_between_cuts_is_dead() {
+        let found = || vec![segment(2, 0), segment(3, 50), segment(4, 100), segment(5, 150), segment(7, 120)];
+        let expectation = expecting(at(3, 60), &[cut(4, 120, 7)]);
+        assert_eq!(ordinals(&plan(found(), &expectation).unwrap()), [3, 4, 7]);
+        // The start lies in a later segment than the ordinal says.
+        assert_eq!(ordinals(&plan(found(), &expecting(at(3, 100), &[])).unwrap()), [4, 5, 7]);
+        // Two of one ordinal.
+        assert_eq!(plan(vec![segment(3, 0), (FileNumber(99), segment(3, 0).1)], &expectation), Err(FileNumber(99)));
+    }
+
+    #[test]
+    fn a_segment_goes_on_if_ordinal_and_start_follow() {
+        let expectation = expecting(at(3, 60), &[cut(4, 120, 7)]);
+        let plan = plan(vec![segment(3, 50), segment(4, 100), segment(7, 120)], &expectation).unwrap();
+        for (index, end, goes_on) in [(0, 60, true), (1, 100, true), (1, 99, false), (2, 120, true), (2, 121, false)] {
+            assert_eq!(plan.goes_on(index, LogPosition(end), &expectation), goes_on, "{index} {end}");
+        }
+        assert!(!plan.goes_on(3, LogPosition(130), &expectation));
+    }
+
+    #[test]
+    fn a_log_ends_where_nothing_proves_more() {
+        type Found = Vec<(FileNumber, Result<SegmentHeader, DecodeError>)>;
+        let start = at(3, 60);
+        let cases: [(&str, Found, &[Cut], Reached, u64, Option<Cut>); 8] = [
+            ("in order", vec![segment(3, 50)], &[], reached(1, 90, 90), 4, None),
+            ("torn", vec![segment(3, 50)], &[], Reached { torn: true, ..reached(1, 90, 0) }, 4, Some(cut(3, 90, 4))),
+            ("later", vec![segment(3, 50), segment(5, 99)], &[], reached(1, 90, 0), 6, Some(cut(3, 90, 6))),
+            ("no header", vec![segment(3, 50), damaged(40)], &[], reached(1, 90, 0), 5, Some(cut(3, 90, 5))),
+            ("old without header", vec![damaged(29), segment(3, 50)], &[], reached(1, 90, 0), 4, None),
+            ("cut and nothing new", vec![segment(3, 50)], &[cut(3, 90, 6)], reached(1, 90, 0), 6, None),
+            ("before its cut", vec![segment(3, 50)], &[cut(3, 90, 6)], reached(1, 80, 0), 6, Some(cut(3, 80, 6))),
+            ("none at all", vec![], &[cut(3, 60, 6)], reached(0, 60, 60), 6, None),
+        ];
+        for (what, found, cuts, reached, next_ordinal, cut) in cases {
+            let expectation = expecting(start, cuts);
+            let ending = plan(found, &expectation).unwrap().ending(reached, &expectation);
+            assert_eq!(ending, Ending::Here { next_ordinal, cut }, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_ends_below_what_is_proved_says_why() {
+        let bad_header =
+            Ending::BadHeader { number: FileNumber(40), damage: DecodeError { offset: 0, reason: "damaged" } };
+        let torn = Reached { torn: true, ..reached(1, 90, 100) };
+        for (what, found, reached, ending) in [
+            ("a bad record", vec![segment(3, 50), segment(5, 120)], torn, Ending::BadRecord),
+            ("records gone", vec![segment(3, 50), segment(4, 120)], reached(1, 90, 100), Ending::BadRecord),
+            ("the tail gone", vec![segment(3, 50)], reached(1, 90, 100), Ending::BadRecord),
+            (
+                "a segment gone",
+                vec![segment(3, 50), segment(5, 120)],
+                reached(1, 90, 100),
+                Ending::Missing { ordinal: 4 },
+            ),
+            ("a bad header", vec![segment(3, 50), damaged(40), segment(5, 120)], reached(1, 90, 100), bad_header),
+            ("the first gone", vec![segment(4, 120)], reached(0, 60, 100), Ending::Missing { ordinal: 3 }),
+            ("all gone", vec![], reached(0, 60, 100), Ending::Missing { ordinal: 3 }),
+        ] {
+            let expectation = expecting(at(3, 60), &[]);
+            assert_eq!(plan(found, &expectation).unwrap().ending(reached, &expectation), ending, "{what}");
+        }
+        let known = Proof { ordinal: 4, position: LogPosition(0) };
+        let expectation = Expectation { proved: known, ..expecting(at(3, 60), &[]) };
+        let ending = plan(vec![segment(3, 50)], &expectation).unwrap().ending(reached(1, 90, 0), &expectation);
+        assert_eq!(ending, Ending::Missing { ordinal: 4 });
     }
 }

@@ -23,11 +23,11 @@ use crate::fs::{Fs, Purpose};
 pub(crate) struct Recovered {
     /// Where the log ends and the next segment starts.
     pub(crate) next: LogStart,
-    /// If any: to be made durable in the manifest before anything new is written, and before anything dead is removed.
+    /// If any: to be made durable in the manifest before anything new is written or anything dead removed.
     pub(crate) cut: Option<Cut>,
     /// The live segments, oldest first.
     pub(crate) segments: Vec<SegmentInfo>,
-    /// Segments to be removed.
+    /// Segments to be removed, after [`sync_survivors`]: a power cut must not leave neither them nor what replaces them.
     pub(crate) dead: Vec<FileNumber>,
     /// The highest number of any segment in the directory.
     pub(crate) max_file_number: FileNumber,
@@ -73,7 +73,7 @@ pub(crate) fn recover(
         Ending::BadHeader { number, damage } => return Err(damage.in_file(FileKind::Log.path(dir, number), 0)),
         Ending::BadRecord => {
             let last = replayed.segments.last().map_or(FileNumber::default(), |last| last.number);
-            let reason = format!("no valid log record, though the log was synced up to position {proved}");
+            let reason = format!("the log ends here, though it was synced up to position {proved}");
             return Err(Error::corruption(FileKind::Log.path(dir, last), replayed.end_offset, reason));
         }
     };
@@ -143,7 +143,7 @@ struct Replayed {
     torn: bool,
     segments: Vec<SegmentInfo>,
     manifest_proof: Option<(FileNumber, u64)>,
-    /// Whether the last record is a close.
+    /// Whether a close is the last thing in the log.
     closed: bool,
 }
 
@@ -168,6 +168,7 @@ fn replay(
             break;
         }
         let Link { number, header } = *link;
+        replayed.closed = false;
         let mut reader = SegmentReader::open(fs, dir, number)?;
         let (from, limit) = bounds(link, expectation);
         // A file that ends before the start has lost what was synced.

@@ -208,13 +208,13 @@ impl Log {
         first.map_or(0, |first| self.end().0.saturating_sub(first))
     }
 
-    /// Removes the segments that lie wholly before `position` and are synced; never the active one. One whose removal
-    /// failed stays in the list; the first error is returned.
+    /// Removes the segments that lie wholly before `position`, once what follows them is durable: a power cut must not leave
+    /// neither. So never the active one. One whose removal failed stays in the list; the first error is returned.
     pub(crate) fn remove_before(&self, position: LogPosition) -> Result<()> {
         let removable: Vec<SegmentInfo> = {
             let mut writer = self.writer.lock();
-            let open: Vec<u64> = writer.open.iter().map(|segment| segment.header.ordinal).collect();
-            let removable = |segment: &SegmentInfo| segment.end <= position && !open.contains(&segment.ordinal);
+            let durable = writer.durable_ordinal;
+            let removable = |segment: &SegmentInfo| segment.end <= position && segment.ordinal < durable;
             let count = writer.segments.iter().take_while(|segment| removable(segment)).count();
             writer.segments.drain(..count).collect()
         };

@@ -17,12 +17,17 @@ const HEADER: Header = Header { magic: b"strandCU", kind: 0x43 };
 /// `CURRENT` has no number of its own.
 const NO_NUMBER: FileNumber = FileNumber(0);
 
+/// The file's name.
+pub(crate) const CURRENT: &str = "CURRENT";
+/// Its name until it is put in place.
+pub(crate) const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
+
 pub(super) fn path(dir: &Path) -> PathBuf {
-    dir.join("CURRENT")
+    dir.join(CURRENT)
 }
 
-pub(super) fn temporary_path(dir: &Path) -> PathBuf {
-    dir.join("CURRENT.tmp")
+fn temporary_path(dir: &Path) -> PathBuf {
+    dir.join(CURRENT_TEMPORARY)
 }
 
 /// Writes, durably, what [`switch`] will put in place.

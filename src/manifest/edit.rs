@@ -32,6 +32,7 @@ use super::options;
 use super::state::KeyspaceId;
 use crate::Timestamp;
 use crate::format::{DecodeError, Decoder, Encode, FileNumber, MAY_SKIP};
+use crate::log::{Cut, LogPosition};
 use crate::options::KeyspaceSettings;
 use crate::sync::Arc;
 use crate::table::TableMeta;
@@ -112,15 +113,8 @@ pub(crate) enum Change {
     LogProved {
         position: u64,
     },
+    /// Where a recovery ended the log (L1).
     LogCut(Cut),
-}
-
-/// Segment `ordinal` ends at `end` whatever it holds beyond, and goes on in segment `next_ordinal` (L1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cut {
-    pub(crate) ordinal: u64,
-    pub(crate) end: u64,
-    pub(crate) next_ordinal: u64,
 }
 
 /// Changes that take effect together. Tables are removed before others are added, so a table may change its level, or
@@ -255,7 +249,7 @@ impl Change {
                 LOG_PROVED
             }
             Self::LogCut(cut) => {
-                numbers(p, [cut.ordinal, cut.end, cut.next_ordinal]);
+                numbers(p, [cut.ordinal, cut.end.0, cut.next_ordinal]);
                 LOG_CUT
             }
         };
@@ -290,7 +284,11 @@ impl Change {
             MANUAL_FLOOR => Self::ManualFloor { floor: from.varint()? },
             LOG_START => Self::LogStart { ordinal: from.varint()?, position: from.varint()? },
             LOG_PROVED => Self::LogProved { position: from.varint()? },
-            LOG_CUT => Self::LogCut(Cut { ordinal: from.varint()?, end: from.varint()?, next_ordinal: from.varint()? }),
+            LOG_CUT => Self::LogCut(Cut {
+                ordinal: from.varint()?,
+                end: LogPosition(from.varint()?),
+                next_ordinal: from.varint()?,
+            }),
             _ if kind & MAY_SKIP != 0 => return Ok(None),
             _ => return Err(NotUnderstood::Unknown { kind, newest: NEWEST }),
         }))

@@ -17,7 +17,9 @@ mod state;
 mod tree;
 mod writer;
 
-pub(crate) use edit::{Change, Cut, Edit};
+pub(crate) use crate::log::Cut;
+pub(crate) use current::{CURRENT, CURRENT_TEMPORARY};
+pub(crate) use edit::{Change, Edit};
 pub(crate) use load::{Loaded, load};
 pub(crate) use state::{EditError, KeyspaceId, KeyspaceState, LogState, ManifestState};
 pub(crate) use tree::{HasMeta, LEVELS, Tree};

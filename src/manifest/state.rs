@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::edit::{Change, Cut, Edit};
+use super::edit::{Change, Edit};
 use super::tree::Tree;
 use crate::Timestamp;
 use crate::format::FileNumber;
+use crate::log::Cut;
 use crate::options::{KeyspaceSettings, Retention};
 use crate::sync::Arc;
 use crate::table::TableMeta;
@@ -57,7 +58,7 @@ pub(crate) struct LogState {
     pub(crate) start_position: u64,
     /// Known to be synced up to here (L1).
     pub(crate) proved: u64,
-    /// Where recoveries ended segments, in order; none before `start_ordinal`.
+    /// Where recoveries ended the log, in order; none that leads to `start_ordinal` or before.
     pub(crate) cuts: Vec<Cut>,
 }
 
@@ -84,7 +85,7 @@ pub(crate) enum EditError {
     Overlap { level: usize, number: FileNumber, other: FileNumber },
     #[error("{what} would fall from {from} to {to}")]
     Falls { what: &'static str, from: u64, to: u64 },
-    #[error("the log cut at {} in segment {} makes no sense", .0.end, .0.ordinal)]
+    #[error("the log cut at {} behind segment {} makes no sense", .0.end, .0.ordinal)]
     Cut(Cut),
 }
 
@@ -169,7 +170,7 @@ impl ManifestState {
             Change::LogStart { ordinal, position } => {
                 rise("log start ordinal", &mut self.log.start_ordinal, *ordinal)?;
                 rise("log start position", &mut self.log.start_position, *position)?;
-                self.log.cuts.retain(|cut| cut.ordinal >= *ordinal);
+                self.log.cuts.retain(|cut| cut.next_ordinal > *ordinal);
                 Ok(())
             }
             Change::LogProved { position } => rise("proved log position", &mut self.log.proved, *position),
@@ -240,11 +241,12 @@ impl KeyspaceState {
 }
 
 impl LogState {
-    /// A cut replaces those at or behind its place: what they led to was never proved, and is cut off with the rest.
+    /// A cut replaces those at or behind its place: what they led to was never proved, and is cut off with the rest. It may
+    /// stand right before the start: then the first segment itself is cut off.
     fn cut(&mut self, cut: Cut) -> Result<(), EditError> {
-        let fits = cut.ordinal >= self.start_ordinal
-            && cut.next_ordinal > cut.ordinal
-            && cut.end >= self.proved
+        let fits = cut.ordinal.saturating_add(1) >= self.start_ordinal
+            && cut.next_ordinal > cut.ordinal.max(self.start_ordinal)
+            && cut.end.0 >= self.proved
             && self.cuts.iter().all(|earlier| earlier.next_ordinal <= cut.next_ordinal);
         if !fits {
             return Err(EditError::Cut(cut));

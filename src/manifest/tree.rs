@@ -13,7 +13,7 @@ use std::ops::Bound;
 use super::EditError;
 use crate::format::FileNumber;
 use crate::sync::Arc;
-use crate::table::TableMeta;
+use crate::table::{Table, TableMeta};
 
 /// How many levels a tree has, level 0 included.
 pub(crate) const LEVELS: usize = 7;
@@ -26,6 +26,12 @@ pub(crate) trait HasMeta {
 impl HasMeta for TableMeta {
     fn meta(&self) -> &TableMeta {
         self
+    }
+}
+
+impl HasMeta for Table {
+    fn meta(&self) -> &TableMeta {
+        self.meta()
     }
 }
 
@@ -47,7 +53,19 @@ impl<T> Default for Tree<T> {
     }
 }
 
+impl<T> Tree<T> {
+    /// A tree of what `make` makes of each file.
+    pub(crate) fn map<U>(&self, make: impl Fn(&T) -> U) -> Tree<U> {
+        Tree { levels: self.levels.each_ref().map(|files| files.iter().map(&make).collect()) }
+    }
+}
+
 impl<T: HasMeta> Tree<T> {
+    /// Whether each level below level 0 is in order and free of overlaps (T3).
+    pub(crate) fn check_order(&self) -> Result<(), EditError> {
+        self.levels().enumerate().skip(1).try_for_each(|(level, files)| check_run(level, files))
+    }
+
     /// The files of a level: of level 0 newest first, of the others by key.
     pub(crate) fn level(&self, level: usize) -> &[T] {
         self.levels.get(level).map_or(&[], Vec::as_slice)
@@ -113,7 +131,6 @@ impl<T: HasMeta> Tree<T> {
         let at = files.partition_point(|other| other.meta().smallest < meta.smallest);
         let before = at.checked_sub(1).and_then(|before| files.get(before)).map(T::meta);
         let after = files.get(at).map(T::meta);
-        let reaches = |lower: &TableMeta, upper: &TableMeta| lower.upper.admits(&upper.smallest);
         let overlapping = before.filter(|before| reaches(before, meta)).or(after.filter(|after| reaches(meta, after)));
         if let Some(other) = overlapping {
             return Err(EditError::Overlap { level, number: meta.number, other: other.number });
@@ -138,6 +155,20 @@ impl<T: HasMeta + Clone> Tree<T> {
             next.add(*level, file.clone())?;
         }
         Ok(next)
+    }
+}
+
+/// Whether a file's bounds reach to those of the one that comes behind it by key.
+fn reaches(file: &TableMeta, behind: &TableMeta) -> bool {
+    file.upper.admits(&behind.smallest)
+}
+
+/// Whether files are in order and do not overlap, as those of a level below level 0 must not (T3).
+fn check_run<T: HasMeta>(level: usize, files: &[T]) -> Result<(), EditError> {
+    let metas = || files.iter().map(T::meta);
+    match metas().zip(metas().skip(1)).find(|(file, behind)| reaches(file, behind)) {
+        Some((other, file)) => Err(EditError::Overlap { level, number: file.number, other: other.number }),
+        None => Ok(()),
     }
 }
 
@@ -223,6 +254,20 @@ mod tests {
         assert_eq!(next.iter().map(|(level, _)| level).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1, 2]);
         assert!(!next.is_empty() && Tree::<TableMeta>::default().is_empty());
         assert_eq!(next.levels().len(), LEVELS);
+    }
+
+    #[test]
+    fn a_run_is_checked_for_order_and_overlap() {
+        // T3
+        let tree = tree();
+        assert_eq!(check_run(1, tree.level(1)), Ok(()));
+        assert_eq!(check_run::<TableMeta>(1, &[]), Ok(()));
+        let overlap =
+            |number, other| Err(EditError::Overlap { level: 1, number: FileNumber(number), other: FileNumber(other) });
+        let reversed: Vec<_> = tree.level(1).iter().rev().cloned().collect();
+        assert_eq!(check_run(1, &reversed), overlap(3, 4));
+        assert_eq!(check_run(1, &[file(1, "a", to("b")), file(2, "b", to("c"))]), overlap(2, 1));
+        assert_eq!(check_run(1, &[file(1, "a", before("b")), file(2, "b", to("c"))]), Ok(()));
     }
 
     #[test]

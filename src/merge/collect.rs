@@ -49,7 +49,7 @@ pub(crate) trait Outside {
     fn may_hold(&self, key: &[u8], at_or_below: Timestamp) -> Result<bool>;
 
     /// The parts of the keys from `start` up to `end` (exclusive; `None`: to the last key) of which a source outside can
-    /// hold a version at or below a timestamp: in key order, disjoint.
+    /// hold a version at or below a timestamp; in any order, and they may overlap.
     fn spans(&self, start: &[u8], end: Option<&[u8]>, at_or_below: Timestamp) -> Result<Vec<(Slice, Option<Slice>)>>;
 }
 
@@ -128,7 +128,8 @@ pub(crate) fn collect<S: KeyCursor>(
         let mut writer = KeyWriter::new(&mut collector);
         match keys.parts() {
             (sources, &[only]) => {
-                let Some(source) = sources.get_mut(only) else { break };
+                #[expect(clippy::indexing_slicing, reason = "`parts` numbers the sources that it gives")]
+                let source = &mut sources[only];
                 let mut version = source.version_at(Timestamp::MAX)?;
                 while let Some(found) = version
                     && writer.offer(only, found)?
@@ -234,7 +235,8 @@ impl Collector<'_> {
         self.stats.range_tombstones_in += piece.stamps.len() as u64;
         let Some(last) = last else { return self.write_fragment(piece.start.clone(), piece.end.clone(), kept) };
         // R3: nothing older than `last` was kept, so it is the oldest where it stays.
-        let spans = self.outside.spans(&piece.start, piece.end.as_deref(), last.timestamp)?;
+        let mut spans = self.outside.spans(&piece.start, piece.end.as_deref(), last.timestamp)?;
+        spans.sort_unstable();
         let with_last: Vec<Stamp> = kept.iter().copied().chain([last]).collect();
         let mut start = Some(piece.start.clone());
         for (from, to) in spans {

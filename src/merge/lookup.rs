@@ -114,6 +114,14 @@ impl<P: Point> Lookup<P> {
         (timestamp > floor || self.finish(floor).is_some()).then_some(timestamp)
     }
 
+    /// The version found, whatever it says; `None` also where a range tombstone hides it.
+    pub(crate) fn into_point(self) -> Option<P> {
+        match self.best? {
+            Best::Point(point) => Some(point),
+            Best::Covered(_) => None,
+        }
+    }
+
     /// The version that a read sees, expiry judged at `now`.
     pub(crate) fn finish(self, now: Timestamp) -> Option<P> {
         match self.best? {

@@ -39,7 +39,9 @@ pub(super) struct MergedRanges {
 
 impl MergedRanges {
     /// `sources` newest first; the pieces are cut to `lower` (inclusive) and `upper` (exclusive).
-    pub(super) fn new(sources: Vec<SourceRanges>, lower: Slice, upper: Option<Slice>) -> Self {
+    pub(super) fn new(mut sources: Vec<SourceRanges>, lower: Slice, upper: Option<Slice>) -> Self {
+        // A part without a fragment has no place in the order, and would lead the search below astray.
+        sources.iter_mut().for_each(|parts| parts.retain(|part| !part.is_empty()));
         let places = sources
             .iter()
             .map(|parts| Place {
@@ -141,7 +143,9 @@ mod tests {
     #[test]
     fn the_pieces_of_all_sources_are_cut_at_each_others_edges() {
         let newer = vec![ranges(&[("b", "f", 5)])];
-        let older = vec![ranges(&[]), ranges(&[("a", "c", 3)]), ranges(&[("e", "g", 5), ("x", "∞", 1)])];
+        let none = ranges(&[]);
+        let older =
+            vec![none.clone(), ranges(&[("a", "c", 3)]), none.clone(), none, ranges(&[("e", "g", 5), ("x", "∞", 1)])];
         assert_eq!(
             pieces(vec![newer.clone(), older.clone()], "", None),
             ["a..b 3@1", "b..c 5@0 3@1", "c..e 5@0", "e..f 5@0", "f..g 5@1", "x..∞ 1@1"]

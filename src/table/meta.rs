@@ -255,8 +255,12 @@ impl Freeable {
     #[cfg(test)]
     pub(crate) fn of(freed: impl IntoIterator<Item = (Timestamp, u64)>) -> Self {
         let mut builder = FreeableBuilder::default();
-        freed.into_iter().for_each(|(timestamp, bytes)| builder.add(timestamp, bytes));
-        builder.finish()
+        let mut sum = 0;
+        for (timestamp, bytes) in freed {
+            builder.add(timestamp, bytes);
+            sum += bytes;
+        }
+        builder.finish(sum, sum)
     }
 
     /// How many bytes a floor at `floor` frees.
@@ -317,14 +321,20 @@ impl FreeableBuilder {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Freeable {
+    /// `raw`: the bytes of everything, in the measure of what was added; `bytes`: what they became in the file.
+    pub(crate) fn finish(mut self, bytes: u64, raw: u64) -> Freeable {
         self.merge(Freeable::STEPS);
+        let mut steps: Vec<(Timestamp, u64)> = Vec::with_capacity(self.pending.len());
         let mut sum = 0u64;
-        let mut cumulative = |(timestamp, bytes): (Timestamp, u64)| {
-            sum = sum.saturating_add(bytes);
-            (timestamp, sum)
-        };
-        Freeable { steps: self.pending.into_iter().map(&mut cumulative).collect() }
+        for (timestamp, added) in self.pending {
+            sum = sum.saturating_add(added);
+            let scaled = u128::from(sum) * u128::from(bytes) / u128::from(raw.max(1));
+            let scaled = u64::try_from(scaled).unwrap_or(u64::MAX);
+            if steps.last().map_or(0, |step| step.1) < scaled {
+                steps.push((timestamp, scaled));
+            }
+        }
+        Freeable { steps }
     }
 
     /// Sorts, and merges neighbours into at most `limit` steps of about equal bytes. A merged step stands at the greatest of
@@ -373,7 +383,7 @@ mod tests {
             tombstones: 3,
             range_tombstones: 1,
             late: true,
-            freeable: freeable.finish(),
+            freeable: freeable.finish(150, 150),
         }
     }
 
@@ -458,7 +468,7 @@ mod tests {
             builder.add((i * 7919) % count + 1, 10);
         }
         assert!(builder.pending.capacity() <= 2 * FreeableBuilder::PENDING);
-        let merged = builder.finish();
+        let merged = builder.finish(count * 10, count * 10);
         assert!(merged.steps.len() <= Freeable::STEPS);
         for floor in (0..=count).step_by(997) {
             let (said, exact) = (merged.at(floor), floor * 10);

@@ -63,6 +63,21 @@ impl RangeTombstones {
     pub(crate) fn covering(&self, key: &[u8], timestamp: Timestamp) -> Option<Stamp> {
         self.find(key)?.at(timestamp)
     }
+
+    /// As `covering`, but looks first where the last call with the same `hint` found its answer, and beside it.
+    pub(crate) fn covering_near(&self, hint: &mut usize, key: &[u8], timestamp: Timestamp) -> Option<Stamp> {
+        if self.fragments.is_empty() {
+            return None;
+        }
+        // The hint is how many fragments start at or before the key.
+        let fits = |after: usize| {
+            let starts_before = |place: usize| self.fragments.get(place).is_some_and(|f| *f.start <= *key);
+            after <= self.fragments.len() && (after == 0 || starts_before(after - 1)) && !starts_before(after)
+        };
+        let near = [*hint, hint.saturating_add(1), hint.saturating_sub(1)].into_iter().find(|after| fits(*after));
+        *hint = near.unwrap_or_else(|| self.fragments.partition_point(|fragment| *fragment.start <= *key));
+        self.fragments.get(hint.checked_sub(1)?).filter(|fragment| fragment.contains(key))?.at(timestamp)
+    }
 }
 
 /// Cuts tombstones at each other's edges. Empty and inverted ranges vanish; of equal timestamps the higher sequence stays.
@@ -138,5 +153,11 @@ mod tests {
         assert_eq!(cut.covering(b"b", 2), None);
         assert_eq!(cut.covering(b"zzz", u64::MAX).map(|s| s.timestamp), Some(7));
         assert_eq!(cut.covering(b"", u64::MAX), None);
+        let mut keys: Vec<[u8; 1]> = (b'a' - 1..b'i').map(|byte| [byte]).collect();
+        keys.extend(keys.clone().into_iter().rev().chain([*b"a", *b"h", *b"b", *b"g"]));
+        let mut hint = 77;
+        for key in keys {
+            assert_eq!(cut.covering_near(&mut hint, &key, 6), cut.covering(&key, 6), "{key:?}");
+        }
     }
 }

@@ -64,6 +64,8 @@ pub(super) struct Content {
     pub(super) reserved: u64,
     /// The same, at the last sync.
     pub(super) synced_reserved: u64,
+    /// The length that it has on the disk for good, room included: what a power cut left, the next one cannot take.
+    pub(super) settled: u64,
     /// Has no name any more and takes no room.
     unlinked: bool,
 }
@@ -72,14 +74,21 @@ impl Content {
     /// A content that is durable from the start.
     pub(super) fn durable(bytes: Vec<u8>, reserved: u64) -> Self {
         let synced = bytes.len();
-        Self { bytes: Arc::new(bytes), synced, reserved, synced_reserved: reserved, ..Self::default() }
+        Self {
+            bytes: Arc::new(bytes),
+            synced,
+            reserved,
+            synced_reserved: reserved,
+            settled: reserved,
+            ..Self::default()
+        }
     }
 
     /// The first `len` bytes of this, durable from the start.
     pub(super) fn durable_prefix(&self, len: usize, reserved: u64) -> Self {
         if len == self.bytes.len() {
             let bytes = Arc::clone(&self.bytes);
-            Self { bytes, synced: len, reserved, synced_reserved: reserved, ..Self::default() }
+            Self { bytes, synced: len, reserved, synced_reserved: reserved, settled: reserved, ..Self::default() }
         } else {
             Self::durable(self.bytes.get(..len).unwrap_or_default().to_vec(), reserved)
         }

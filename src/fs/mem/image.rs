@@ -155,7 +155,7 @@ fn apply(change: &Change, names: &mut BTreeMap<String, Node>) {
 fn torn(content: &Content, random: &mut Random) -> Content {
     let (synced, len) = (content.synced, content.bytes.len());
     let reserved = match random.between(0, 3) {
-        0 => 0,
+        0 => content.settled,
         1 => content.reserved,
         _ => content.synced_reserved,
     };

@@ -20,7 +20,7 @@ fn one_of_each() -> Edit {
         Change::ManualFloor { floor: 128 },
         Change::LogStart { ordinal: 3, position: 4 },
         Change::LogProved { position: u64::MAX },
-        Change::LogCut(Cut { ordinal: 1, end: 2, next_ordinal: 3 }),
+        Change::LogCut(Cut { ordinal: 1, end: LogPosition(2), next_ordinal: 3 }),
     ])
 }
 
@@ -112,10 +112,10 @@ fn nonsense_is_refused() {
         Change::ManualFloor { floor: 5 },
         Change::LogStart { ordinal: 5, position: 50 },
         Change::LogProved { position: 70 },
-        Change::LogCut(Cut { ordinal: 6, end: 80, next_ordinal: 8 }),
+        Change::LogCut(Cut { ordinal: 6, end: LogPosition(80), next_ordinal: 8 }),
     ])]);
     let (unknown, id) = (KeyspaceId(4), KeyspaceId(3));
-    let cut = |ordinal, end, next_ordinal| Cut { ordinal, end, next_ordinal };
+    let cut = |ordinal, end, next_ordinal| Cut { ordinal, end: LogPosition(end), next_ordinal };
     let falls = |what, from| EditError::Falls { what, from, to: 4 };
     let overlap = |number, other| EditError::Overlap { level: 1, number: FileNumber(number), other: FileNumber(other) };
     let duplicate = |number| EditError::DuplicateTable { number: FileNumber(number) };
@@ -156,7 +156,8 @@ fn nonsense_is_refused() {
         (Change::LogStart { ordinal: 4, position: 99 }, falls("log start ordinal", 5)),
         (Change::LogStart { ordinal: 9, position: 4 }, falls("log start position", 50)),
         (Change::LogProved { position: 4 }, falls("proved log position", 70)),
-        (Change::LogCut(cut(4, 90, 9)), EditError::Cut(cut(4, 90, 9))),
+        (Change::LogCut(cut(3, 90, 9)), EditError::Cut(cut(3, 90, 9))),
+        (Change::LogCut(cut(4, 90, 5)), EditError::Cut(cut(4, 90, 5))),
         (Change::LogCut(cut(8, 90, 8)), EditError::Cut(cut(8, 90, 8))),
         (Change::LogCut(cut(8, 69, 9)), EditError::Cut(cut(8, 69, 9))),
         (Change::LogCut(cut(6, 90, 7)), EditError::Cut(cut(6, 90, 7))),
@@ -209,14 +210,24 @@ fn a_dropped_keyspace_takes_its_tables_along_and_its_id_is_never_given_again() {
 
 #[test]
 fn cuts_are_forgotten_with_their_segment_and_replaced_by_earlier_ones() {
-    let cut = |ordinal, end, next_ordinal| Cut { ordinal, end, next_ordinal };
+    let cut = |ordinal, end, next_ordinal| Cut { ordinal, end: LogPosition(end), next_ordinal };
     let cuts_after = |changes: Vec<Change>| state_of(&[Edit::from(changes)]).log.cuts;
     let first = [Change::LogCut(cut(1, 10, 3)), Change::LogCut(cut(3, 30, 4)), Change::LogCut(cut(4, 35, 6))];
     let with = |change| cuts_after(first.iter().cloned().chain([change]).collect());
     assert_eq!(with(Change::LogStart { ordinal: 3, position: 30 }), [cut(3, 30, 4), cut(4, 35, 6)]);
-    assert_eq!(with(Change::LogStart { ordinal: 5, position: 35 }), []);
+    assert_eq!(with(Change::LogStart { ordinal: 6, position: 35 }), []);
     assert_eq!(with(Change::LogCut(cut(3, 20, 7))), [cut(1, 10, 3), cut(3, 20, 7)]);
     assert_eq!(with(Change::LogCut(cut(4, 35, 6))), [cut(1, 10, 3), cut(3, 30, 4), cut(4, 35, 6)]);
+}
+
+#[test]
+fn a_cut_may_take_off_the_first_segment_and_counts_until_the_log_starts_behind_it() {
+    let cut = Cut { ordinal: 4, end: LogPosition(50), next_ordinal: 7 };
+    let cut_off = state_of(&[Edit::from(vec![Change::LogStart { ordinal: 5, position: 50 }, Change::LogCut(cut)])]);
+    assert_eq!(cut_off.log.cuts, [cut]);
+    assert_eq!(state_of(&[Edit::from(cut_off.snapshot().collect::<Vec<_>>())]), cut_off);
+    let gone_on = cut_off.after(&Edit::from(vec![Change::LogStart { ordinal: 7, position: 60 }])).unwrap();
+    assert_eq!(gone_on.log.cuts, []);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::format::FileNumber;
+use crate::log::{Cut, LogPosition};
 use crate::options::{KeyspaceSettings, Retention};
 use crate::sync::Arc;
 use crate::table::{Freeable, TableMeta, UpperBound};
@@ -218,14 +219,14 @@ impl Story {
         log.proved += by;
         edit.push(Change::LogProved { position: log.proved });
         let last = log.cuts.last().map_or(log.start_ordinal, |cut| cut.next_ordinal);
-        let cut = Cut { ordinal: last, end: log.proved + by, next_ordinal: last + 1 + by % 3 };
+        let cut = Cut { ordinal: last, end: LogPosition(log.proved + by), next_ordinal: last + 1 + by % 3 };
         log.cuts.push(cut);
         edit.push(Change::LogCut(cut));
         if by.is_multiple_of(4) {
             log.start_ordinal = log.cuts[log.cuts.len() / 2].ordinal;
             log.start_position += by;
             let start = log.start_ordinal;
-            log.cuts.retain(|cut| cut.ordinal >= start);
+            log.cuts.retain(|cut| cut.next_ordinal > start);
             edit.push(Change::LogStart { ordinal: start, position: log.start_position });
         }
     }

@@ -92,6 +92,9 @@ impl Fs for Racing {
     fn create_log(&self, purpose: Purpose, path: &Path, capacity: u64) -> io::Result<Arc<dyn LogFile>> {
         self.files.create_log(purpose, path, capacity)
     }
+    fn sync_file(&self, purpose: Purpose, path: &Path) -> io::Result<()> {
+        self.files.sync_file(purpose, path)
+    }
     fn rename(&self, purpose: Purpose, from: &Path, to: &Path) -> io::Result<()> {
         self.files.rename(purpose, from, to)
     }

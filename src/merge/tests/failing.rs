@@ -34,6 +34,16 @@ fn after_an_error_a_cursor_is_off_the_end() {
     let world = world();
     let mut failed = 0;
     for calls in 0..400 {
+        let mut keys = MergingCursor::new(failing_after(&world, calls));
+        let sought = keys.seek(b"a").is_ok();
+        let mut steps = 0..40;
+        let mut failing_step = |i: usize| {
+            let moved = if i % 5 < 3 { keys.next() } else { keys.prev() };
+            moved.and_then(|()| keys.visible_at(9, 9).map(drop)).is_err()
+        };
+        if sought && steps.any(&mut failing_step) {
+            assert!(keys.key().is_none() && keys.prev().is_ok() && keys.next().is_ok() && keys.key().is_none());
+        }
         let keys = MergingCursor::new(failing_after(&world, calls));
         let mut cursor = AsOfCursor::new(keys, world.last, world.last, Bound::Unbounded, Bound::Unbounded);
         let mut moved = cursor.seek_to_first();

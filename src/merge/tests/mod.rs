@@ -7,4 +7,4 @@ mod source;
 mod world;
 
 /// How often a random test is run, each time with its own seed.
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 30;

@@ -48,6 +48,12 @@ pub(super) fn check(world: &mut World, context: &str) {
         }
         let mut lookup = Lookup::new(Timestamp::MAX);
         world.data().iter().any(|data| lookup.offer(data.point(key, u64::MAX), data.covering(key, u64::MAX)));
+        // S9: a conflict with a transaction that lives is found, whatever retention has let go.
+        for &start in &world.snapshots {
+            let conflict = world.newest(key, Timestamp::MAX).is_some_and(|newest| newest.stamp.timestamp > start);
+            let found = lookup.newest().is_some_and(|newest| newest.timestamp > start);
+            assert_eq!(found, conflict, "{context}: conflict on {} since {start}", key.escape_ascii());
+        }
         let newest = world.history(key, &(0..=Timestamp::MAX)).first().map(|version| version.timestamp);
         assert_eq!(lookup.newest_retained(world.floor), newest, "{context}: newest of {}", key.escape_ascii());
     }

@@ -12,9 +12,9 @@ use crate::merge::{Change, SourceRanges};
 use crate::version::{RangeTombstone, Stamp, StoredVersion, Version, fragment};
 use crate::{Slice, Timestamp};
 
-/// S1: keys that are prefixes of each other, the empty one too.
+/// S1: keys that are prefixes of each other, the empty one too. In order.
 pub(super) const KEYS: [&[u8]; 11] =
-    [b"", b"\0", b"a", b"a\0", b"a\0\0", b"a\xff", b"ab", b"abc", b"b", b"\xff", b"\xff\xff"];
+    [b"", b"\0", b"a", b"a\0", b"a\0\0", b"ab", b"abc", b"a\xff", b"b", b"\xff", b"\xff\xff"];
 
 #[derive(Debug, Clone)]
 pub(super) enum Op {

@@ -1,0 +1,334 @@
+//! Blocks as they lie in the file: what stands around each payload, how it is named, written and read.
+//!
+//! ```text
+//! block   payload, as the codec stored it
+//!         codec u8
+//!         crc u32      of the kind of block, file, offset of the block, payload as stored, codec
+//! handle  offset u64, stored length u32 (of the payload), length u32 (of the payload uncompressed)
+//! ```
+//!
+//! A handle has this fixed form where it is searched, and the same numbers as varints elsewhere. A stored length of 0 names
+//! no block.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::BlockCache;
+use crate::error::AtPath;
+use crate::format::codec::{Compression, decompress};
+use crate::format::{DecodeError, Decoder, Encode, FileNumber, checksum};
+use crate::fs::{ReadFile, WriteFile};
+use crate::sync::Arc;
+use crate::{Error, Result};
+
+/// Every kind of block; its number goes into the checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BlockKind {
+    Data = 1,
+    History = 2,
+    HistoryIndex = 3,
+    RangeTombstones = 4,
+    Filter = 5,
+    Partition = 6,
+    TopIndex = 7,
+    Properties = 8,
+    Footer = 9,
+}
+
+/// Behind every payload: codec and checksum.
+pub(crate) const TRAILER: u64 = 5;
+
+/// The longest payload: a row with the longest key and value, and room around it.
+pub(crate) const MAX_PAYLOAD: u32 = 257 << 20;
+
+/// How far a payload may shrink. Whoever writes stores what would shrink further as it is; whoever reads then knows that
+/// no block needs more memory than this times its bytes in the file.
+const MAX_RATIO: u64 = 1 << 15;
+
+/// Where a block lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Handle {
+    pub(crate) offset: u64,
+    /// Of the payload as it lies in the file.
+    pub(crate) stored: u32,
+    /// Of the payload uncompressed.
+    pub(crate) len: u32,
+}
+
+impl Handle {
+    /// Bytes of the fixed form.
+    pub(crate) const FIXED: usize = 16;
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.stored == 0
+    }
+
+    /// With the trailer.
+    pub(crate) fn bytes_in_file(&self) -> u64 {
+        u64::from(self.stored) + TRAILER
+    }
+
+    pub(crate) fn put_fixed(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.offset);
+        out.put_u32(self.stored);
+        out.put_u32(self.len);
+    }
+
+    pub(crate) fn fixed(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { offset: from.u64()?, stored: from.u32()?, len: from.u32()? })
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_varint(self.offset);
+        out.put_varint(u64::from(self.stored));
+        out.put_varint(u64::from(self.len));
+    }
+
+    pub(crate) fn take(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let start = *from;
+        let offset = from.varint()?;
+        let mut length = || u32::try_from(from.varint()?).map_err(|_| start.error("block is too long"));
+        Ok(Self { offset, stored: length()?, len: length()? })
+    }
+
+    /// Whether a file of `file_len` bytes can hold the block, and reading it takes no more memory than such a block may.
+    fn check(&self, file_len: u64) -> Result<(), &'static str> {
+        let end = self.offset.checked_add(self.bytes_in_file());
+        if self.is_none() || end.is_none_or(|end| end > file_len) {
+            return Err("block lies outside of the file");
+        }
+        if self.len > MAX_PAYLOAD || self.stored > self.len || !ratio_is_sane(self.stored.into(), self.len.into()) {
+            return Err("block has an impossible length");
+        }
+        Ok(())
+    }
+}
+
+fn ratio_is_sane(stored: u64, len: u64) -> bool {
+    len <= stored.saturating_mul(MAX_RATIO)
+}
+
+/// Writes blocks, one behind the other.
+pub(crate) struct BlockSink {
+    file: Box<dyn WriteFile>,
+    path: PathBuf,
+    number: FileNumber,
+    compression: Compression,
+    /// What was written, but not handed to the file yet.
+    pending: Vec<u8>,
+    /// Where `pending` begins in the file.
+    pending_at: u64,
+}
+
+impl BlockSink {
+    /// Small writes cost a system call each.
+    const PENDING: usize = 128 << 10;
+
+    pub(crate) fn new(file: Box<dyn WriteFile>, path: PathBuf, number: FileNumber, compression: Compression) -> Self {
+        Self { file, path, number, compression, pending: Vec::new(), pending_at: 0 }
+    }
+
+    /// Where the next block goes.
+    pub(crate) fn offset(&self) -> u64 {
+        self.pending_at + self.pending.len() as u64
+    }
+
+    /// Writes a block, compressed where that helps.
+    pub(crate) fn write(&mut self, kind: BlockKind, payload: &[u8]) -> Result<Handle> {
+        self.write_with(self.compression, kind, payload)
+    }
+
+    /// Writes a block as it is.
+    pub(crate) fn write_raw(&mut self, kind: BlockKind, payload: &[u8]) -> Result<Handle> {
+        self.write_with(Compression::None, kind, payload)
+    }
+
+    fn write_with(&mut self, compression: Compression, kind: BlockKind, payload: &[u8]) -> Result<Handle> {
+        let too_large =
+            || Error::TooLarge { what: "block of a table", len: payload.len() as u64, max: MAX_PAYLOAD.into() };
+        let len = u32::try_from(payload.len()).ok().filter(|len| *len <= MAX_PAYLOAD).ok_or_else(too_large)?;
+        let offset = self.offset();
+        let start = self.pending.len();
+        let mut codec = compression.compress(payload, &mut self.pending);
+        if !ratio_is_sane((self.pending.len() - start) as u64, len.into()) {
+            self.pending.truncate(start);
+            codec = Compression::None.compress(payload, &mut self.pending);
+        }
+        let stored = u32::try_from(self.pending.len() - start).map_err(|_| too_large())?;
+        self.pending.put_u8(codec);
+        let covered = self.pending.get(start..).unwrap_or_default();
+        let crc = checksum(kind as u8, self.number, offset, &[covered]);
+        self.pending.put_u32(crc);
+        if self.pending.len() >= Self::PENDING {
+            self.hand_over()?;
+        }
+        Ok(Handle { offset, stored, len })
+    }
+
+    /// Writes the end of the file, which is no block, and makes everything durable.
+    pub(crate) fn finish(mut self, footer: &[u8]) -> Result<()> {
+        self.pending.extend_from_slice(footer);
+        self.hand_over()?;
+        self.file.sync().at_path(&self.path)
+    }
+
+    fn hand_over(&mut self) -> Result<()> {
+        self.file.append(&self.pending).at_path(&self.path)?;
+        self.pending_at += self.pending.len() as u64;
+        self.pending.clear();
+        // One large block must not hold its memory until the end of the file.
+        self.pending.shrink_to(2 * Self::PENDING);
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Whether a read looks into the block cache, and leaves there what it read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// Both: reads of users.
+    Fill,
+    /// Only looks: compactions read everything once.
+    LookUp,
+    /// Neither: what verifies must see the file.
+    Off,
+}
+
+/// Reads blocks of one file.
+pub(crate) struct BlockSource {
+    file: Arc<dyn ReadFile>,
+    path: PathBuf,
+    number: FileNumber,
+    len: u64,
+    cache: Arc<BlockCache<Bytes>>,
+}
+
+impl BlockSource {
+    pub(crate) fn new(
+        file: Arc<dyn ReadFile>,
+        path: PathBuf,
+        number: FileNumber,
+        cache: Arc<BlockCache<Bytes>>,
+    ) -> Result<Self> {
+        let len = file.len().at_path(&path)?;
+        Ok(Self { file, path, number, len, cache })
+    }
+
+    /// The file's length.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    pub(crate) fn corruption(&self, offset: u64, reason: impl Into<String>) -> Error {
+        Error::corruption(&self.path, offset, reason)
+    }
+
+    /// `len` bytes at `offset`, which must lie in the file.
+    pub(crate) fn read_bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        match self.file.read_at(&mut bytes, offset) {
+            Ok(()) => Ok(bytes),
+            // It was long enough when it was opened.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.corruption(offset, "the file ends within a block"))
+            }
+            Err(error) => Err(Error::io(&self.path, error)),
+        }
+    }
+
+    /// The payload of a block.
+    pub(crate) fn load(&self, kind: BlockKind, handle: Handle, caching: Caching) -> Result<Bytes> {
+        if caching != Caching::Off
+            && let Some(payload) = self.cache.get(self.number, handle.offset)
+        {
+            return Ok(payload);
+        }
+        let bad = |reason| self.corruption(handle.offset, reason);
+        handle.check(self.len).map_err(bad)?;
+        let len = usize::try_from(handle.bytes_in_file()).map_err(|_| bad("block has an impossible length"))?;
+        let payload = self.open(kind, handle, self.read_bytes(handle.offset, len)?)?;
+        if caching == Caching::Fill {
+            self.cache.insert(self.number, handle.offset, payload.clone(), payload.len());
+        }
+        Ok(payload)
+    }
+
+    /// The payload of a block that lies in `tail`, the end of the file; read from the file if it does not lie there.
+    pub(crate) fn load_from(&self, tail: &[u8], kind: BlockKind, handle: Handle) -> Result<Bytes> {
+        let tail_at = self.len.saturating_sub(tail.len() as u64);
+        handle.check(self.len).map_err(|reason| self.corruption(handle.offset, reason))?;
+        let part = handle.offset.checked_sub(tail_at).and_then(|start| {
+            let start = usize::try_from(start).ok()?;
+            tail.get(start..start.checked_add(usize::try_from(handle.bytes_in_file()).ok()?)?)
+        });
+        match part {
+            Some(part) => self.open(kind, handle, part.to_vec()),
+            None => self.load(kind, handle, Caching::Off),
+        }
+    }
+
+    /// Checks a block's bytes and takes the payload out of them.
+    fn open(&self, kind: BlockKind, handle: Handle, mut bytes: Vec<u8>) -> Result<Bytes> {
+        let bad = |reason| self.corruption(handle.offset, reason);
+        let Some((covered, crc)) = bytes.split_last_chunk::<4>() else { return Err(bad("block has no trailer")) };
+        if checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {
+            return Err(bad("checksum of a block does not match"));
+        }
+        let Some((codec, stored)) = covered.split_last() else { return Err(bad("block has no trailer")) };
+        let len = usize::try_from(handle.len).map_err(|_| bad("block has an impossible length"))?;
+        if *codec == 0 {
+            let stored = stored.len();
+            bytes.truncate(stored);
+        } else {
+            bytes = decompress(*codec, stored, len).map_err(bad)?;
+        }
+        if bytes.len() == len { Ok(bytes.into()) } else { Err(bad("block has another length than its handle says")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_that_cannot_be_are_refused_before_anything_is_read() {
+        // S27
+        let good = Handle { offset: 10, stored: 20, len: 20 };
+        assert_eq!(good.check(35), Ok(()));
+        assert_eq!(Handle { len: 20 << 15, ..good }.check(35), Ok(()));
+        for (bad, file_len) in [
+            (good, 34),
+            (Handle { offset: u64::MAX, ..good }, 100),
+            (Handle { stored: 0, ..good }, 100),
+            (Handle { stored: 21, ..good }, 100),
+            (Handle { len: (20 << 15) + 1, ..good }, 100),
+            (Handle { stored: u32::MAX, len: u32::MAX, ..good }, u64::MAX),
+        ] {
+            assert!(bad.check(file_len).is_err(), "{bad:?} in {file_len}");
+        }
+    }
+
+    #[test]
+    fn handles_are_read_back_from_both_forms() {
+        let handle = Handle { offset: 1 << 40, stored: 4096, len: MAX_PAYLOAD };
+        let (mut fixed, mut varints) = (Vec::new(), Vec::new());
+        handle.put_fixed(&mut fixed);
+        handle.put(&mut varints);
+        assert_eq!(fixed.len(), Handle::FIXED);
+        assert_eq!(Handle::fixed(&mut Decoder::new(&fixed)), Ok(handle));
+        assert_eq!(Handle::take(&mut Decoder::new(&varints)), Ok(handle));
+    }
+}

@@ -1,0 +1,279 @@
+//! Older versions of a key: how they lie in history blocks, and how one is found by its timestamp.
+//!
+//! ```text
+//! place, in a row    levels u8
+//!                    number varint       of the handle in the data block
+//!                    offset varint       of the list in the block, 0 unless levels is 0
+//!                    oldest varint       how much the oldest version is older than the row's
+//! history block      lists; those of several keys, one behind the other, or one part of a long history
+//! list               count varint, length of the entries varint, entries newest first, then their values in that order
+//! entry              kind u8             as of rows (row.rs), without the bit 20
+//!                    timestamp varint    of the first entry; further on how much older than the entry before
+//!                    expires_at varint   kind 3: zigzag of its difference to the timestamp
+//!                    length varint       of the value, kinds 1 and 3
+//! history index      entries, newest first: timestamp u64 of the oldest version below, handle of the block, fixed
+//! ```
+//!
+//! A short history is one list in a block that it shares with its neighbours. A long one is a tree of its own: its leaves
+//! are history blocks of one list, and above them stand so many levels of history index blocks. So a version is found in
+//! O(levels) blocks, and read or written in memory that does not depend on how many there are (S37).
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::block::{BlockKind, BlockSource, Caching, Handle};
+use super::row::{Kind, Row, Version, reason, take_difference};
+use super::rows::DataBlock;
+use crate::format::{Decoder, Encode};
+use crate::version::VersionRef;
+use crate::{Result, Timestamp};
+
+/// More levels than any file can have.
+const MAX_LEVELS: u8 = 32;
+
+/// Where the older versions of a row's key lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HistoryRef {
+    pub(crate) levels: u8,
+    /// Which of the data block's handles.
+    pub(crate) number: usize,
+    pub(crate) offset: usize,
+    pub(crate) oldest: Timestamp,
+}
+
+impl HistoryRef {
+    /// With its length before it; `newest` is the row's timestamp.
+    pub(crate) fn put(&self, newest: Timestamp, out: &mut Vec<u8>) {
+        let mut bytes = Vec::with_capacity(16);
+        bytes.put_u8(self.levels);
+        bytes.put_varint(self.number as u64);
+        bytes.put_varint(self.offset as u64);
+        bytes.put_varint(newest.wrapping_sub(self.oldest));
+        out.put_bytes(&bytes);
+    }
+
+    /// Of a row that has older versions.
+    pub(crate) fn of(row: &Row, block: &DataBlock) -> Result<Option<Self>, &'static str> {
+        if !row.version.kind.has_history() {
+            return Ok(None);
+        }
+        let mut from = Decoder::new(block.bytes.get(row.history.clone()).unwrap_or_default());
+        let levels = from.u8().map_err(reason)?;
+        let (number, offset) = (from.varint_usize().map_err(reason)?, from.varint_usize().map_err(reason)?);
+        let oldest = row.version.timestamp.checked_sub(from.varint().map_err(reason)?);
+        match oldest {
+            Some(oldest)
+                if levels <= MAX_LEVELS
+                    && (levels == 0 || offset == 0)
+                    && oldest < row.version.timestamp
+                    && from.is_empty() =>
+            {
+                Ok(Some(Self { levels, number, offset, oldest }))
+            }
+            _ => Err("row says nothing possible about where its older versions lie"),
+        }
+    }
+}
+
+/// One list of versions, read from the newest on. Stands before the first until it is advanced.
+#[derive(Debug)]
+pub(crate) struct List {
+    block: Bytes,
+    /// Entries that were not read yet.
+    entries: Range<usize>,
+    remaining: u64,
+    /// The value of the next entry begins here.
+    value_at: usize,
+    current: Option<Version>,
+}
+
+impl List {
+    pub(crate) fn open(block: Bytes, offset: usize) -> Result<Self, &'static str> {
+        let mut from = Decoder::new(block.get(offset..).ok_or("history lies outside of its block")?);
+        let remaining = from.varint().map_err(reason)?;
+        let entries = from.bytes().map_err(reason)?.len();
+        if remaining == 0 {
+            return Err("history is empty");
+        }
+        let value_at = offset + from.offset();
+        Ok(Self { block, entries: value_at - entries..value_at, remaining, value_at, current: None })
+    }
+
+    /// Moves to the next older version, if there is one.
+    pub(crate) fn advance(&mut self) -> Result<bool, &'static str> {
+        if self.remaining == 0 {
+            return if self.entries.is_empty() { Ok(false) } else { Err("history has more entries than it says") };
+        }
+        self.remaining -= 1;
+        let mut from = Decoder::new(self.block.get(self.entries.clone()).unwrap_or_default());
+        let kind = Kind::parse(from.u8().map_err(reason)?)?;
+        let number = from.varint().map_err(reason)?;
+        let timestamp = match &self.current {
+            None => number,
+            Some(newer) => newer
+                .timestamp
+                .checked_sub(number)
+                .filter(|timestamp| *timestamp < newer.timestamp)
+                .ok_or("timestamps of a history are out of order")?,
+        };
+        let expires_at = if kind.expires() { take_difference(&mut from, timestamp).map_err(reason)? } else { 0 };
+        let len = if kind.has_value() { from.varint_usize().map_err(reason)? } else { 0 };
+        let end = self.value_at.checked_add(len).filter(|end| *end <= self.block.len());
+        let value = self.value_at..end.ok_or("value lies outside of its block")?;
+        self.entries.start += from.offset();
+        self.value_at = value.end;
+        self.current = Some(Version { kind, timestamp, expires_at, value });
+        Ok(true)
+    }
+
+    pub(crate) fn current(&self) -> Option<&Version> {
+        self.current.as_ref()
+    }
+
+    /// Where the values that were read so far end; of a list that was read to its end, where it ends.
+    pub(crate) fn end(&self) -> usize {
+        self.value_at
+    }
+}
+
+/// A block of a history's tree.
+#[derive(Debug)]
+pub(crate) struct HistoryIndex(Bytes);
+
+impl HistoryIndex {
+    pub(crate) const ENTRY: usize = 8 + Handle::FIXED;
+
+    pub(crate) fn parse(bytes: Bytes) -> Result<Self, &'static str> {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(Self::ENTRY) {
+            return Err("history index does not consist of whole entries");
+        }
+        Ok(Self(bytes))
+    }
+
+    pub(crate) fn put(out: &mut Vec<u8>, oldest: Timestamp, block: Handle) {
+        out.put_u64(oldest);
+        block.put_fixed(out);
+    }
+
+    /// The oldest timestamp below an entry, and its block.
+    pub(crate) fn child(&self, at: usize) -> Option<(Timestamp, Handle)> {
+        let start = at.checked_mul(Self::ENTRY)?;
+        let mut from = Decoder::new(self.0.get(start..start.checked_add(Self::ENTRY)?)?);
+        Some((from.u64().ok()?, Handle::fixed(&mut from).ok()?))
+    }
+
+    /// The first entry with a version at or below `timestamp`.
+    fn find(&self, timestamp: Timestamp) -> usize {
+        let (mut low, mut high) = (0, self.0.len() / Self::ENTRY);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.child(middle).is_some_and(|(oldest, _)| oldest > timestamp) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
+
+/// A position on one of the older versions of a key, or on none.
+#[derive(Default)]
+pub(crate) struct HistoryCursor {
+    levels: usize,
+    /// The history index blocks down to the leaf, and the entry taken in each.
+    path: Vec<(HistoryIndex, usize)>,
+    /// Where the leaf lies in the file.
+    leaf_at: u64,
+    list: Option<List>,
+}
+
+impl HistoryCursor {
+    /// Moves to the newest version at or below `timestamp` and says whether there is one.
+    pub(crate) fn seek(
+        &mut self,
+        source: &BlockSource,
+        caching: Caching,
+        (row, block): (&Row, &DataBlock),
+        timestamp: Timestamp,
+    ) -> Result<bool> {
+        self.leave();
+        let in_block = |reason| source.corruption(block.offset, reason);
+        let Some(place) = HistoryRef::of(row, block).map_err(in_block)?.filter(|place| place.oldest <= timestamp)
+        else {
+            return Ok(false);
+        };
+        self.levels = usize::from(place.levels);
+        let top = block.history(place.number).map_err(in_block)?;
+        self.descend(source, caching, top, place.offset, Some(timestamp))?;
+        while self.advance(source)? {
+            if self.timestamp().is_some_and(|found| found <= timestamp) {
+                return Ok(true);
+            }
+        }
+        Err(source.corruption(self.leaf_at, "history ends before the oldest version that its row names"))
+    }
+
+    /// Moves to the next older version and says whether there is one.
+    pub(crate) fn older(&mut self, source: &BlockSource, caching: Caching) -> Result<bool> {
+        if self.list.is_none() {
+            return Ok(false);
+        }
+        if self.advance(source)? {
+            return Ok(true);
+        }
+        while let Some((index, at)) = self.path.last_mut() {
+            *at += 1;
+            if let Some((_, next)) = index.child(*at) {
+                self.descend(source, caching, next, 0, None)?;
+                return self.advance(source);
+            }
+            self.path.pop();
+        }
+        self.leave();
+        Ok(false)
+    }
+
+    pub(crate) fn version(&self) -> Option<VersionRef<'_>> {
+        let list = self.list.as_ref()?;
+        Some(list.current()?.borrow(&list.block))
+    }
+
+    pub(crate) fn leave(&mut self) {
+        self.path.clear();
+        self.list = None;
+    }
+
+    fn timestamp(&self) -> Option<Timestamp> {
+        Some(self.list.as_ref()?.current()?.timestamp)
+    }
+
+    fn advance(&mut self, source: &BlockSource) -> Result<bool> {
+        let Some(list) = &mut self.list else { return Ok(false) };
+        list.advance().map_err(|reason| source.corruption(self.leaf_at, reason))
+    }
+
+    /// From a block of the tree down to the leaf that may have a version at or below `timestamp`, or to the newest.
+    fn descend(
+        &mut self,
+        source: &BlockSource,
+        caching: Caching,
+        mut handle: Handle,
+        offset: usize,
+        timestamp: Option<Timestamp>,
+    ) -> Result<()> {
+        while self.path.len() < self.levels {
+            let bad = |reason| source.corruption(handle.offset, reason);
+            let index = HistoryIndex::parse(source.load(BlockKind::HistoryIndex, handle, caching)?).map_err(bad)?;
+            let at = timestamp.map_or(0, |timestamp| index.find(timestamp));
+            let (_, child) = index.child(at).ok_or_else(|| bad("history index ends before the oldest version"))?;
+            self.path.push((index, at));
+            handle = child;
+        }
+        let leaf = source.load(BlockKind::History, handle, caching)?;
+        self.leaf_at = handle.offset;
+        self.list = Some(List::open(leaf, offset).map_err(|reason| source.corruption(handle.offset, reason))?);
+        Ok(())
+    }
+}

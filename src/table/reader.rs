@@ -1,0 +1,128 @@
+//! An open table: what every read of it needs in memory, and reads of single keys.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::block::{BlockKind, BlockSource, Caching, Handle};
+use super::filter::Filter;
+use super::footer::Footer;
+use super::history::HistoryCursor;
+use super::index::{Index, IndexBlock, Span};
+use super::row::reason;
+use super::rows::DataBlock;
+use super::{BlockCache, TableMeta, ranges};
+use crate::error::AtPath;
+use crate::format::{Decoder, FileKind, FileNumber};
+use crate::fs::{Fs, Purpose};
+use crate::sync::Arc;
+use crate::version::{RangeTombstones, StoredVersion};
+use crate::{Result, Timestamp};
+
+/// An open table. Holds its top index, filter and range tombstones in memory; other blocks go through the block cache.
+pub(crate) struct TableReader {
+    pub(super) source: BlockSource,
+    pub(super) footer: Footer,
+    pub(super) meta: TableMeta,
+    pub(super) top: IndexBlock,
+    pub(super) filter: Option<Filter>,
+    ranges: Arc<RangeTombstones>,
+}
+
+impl TableReader {
+    /// How much is read of a file's end at once: in most files everything that opening needs, but a filter.
+    const TAIL: usize = 8 << 10;
+
+    pub(crate) fn open(
+        fs: &Arc<dyn Fs>,
+        dir: &Path,
+        number: FileNumber,
+        cache: Arc<BlockCache<Bytes>>,
+    ) -> Result<Self> {
+        let path = FileKind::Table.path(dir, number);
+        let file = fs.open(Purpose::Table, &path).at_path(&path)?;
+        let source = BlockSource::new(file, path, number, cache)?;
+        let tail_len = usize::try_from(source.len()).map_or(Self::TAIL, |len| len.min(Self::TAIL));
+        let tail = source.read_bytes(source.len() - tail_len as u64, tail_len)?;
+        let footer = Footer::read(&source, &tail)?;
+        let load = |kind, handle: Handle| -> Result<Option<Bytes>> {
+            if handle.is_none() { Ok(None) } else { source.load_from(&tail, kind, handle).map(Some) }
+        };
+        let bad = |handle: Handle| move |reason| (handle.offset, reason);
+        let at = |(offset, reason): (u64, &'static str)| source.corruption(offset, reason);
+
+        let properties = load(BlockKind::Properties, footer.properties)?.unwrap_or_default();
+        let meta = parse_properties(&properties, &source).map_err(bad(footer.properties)).map_err(at)?;
+        let top = match load(BlockKind::TopIndex, footer.top)? {
+            Some(block) => IndexBlock::parse(block, footer.top.offset).map_err(bad(footer.top)).map_err(at)?,
+            None => IndexBlock::empty(),
+        };
+        let filter = load(BlockKind::Filter, footer.filter)?;
+        let filter = filter.map(Filter::parse).transpose().map_err(bad(footer.filter)).map_err(at)?;
+        let ranges = load(BlockKind::RangeTombstones, footer.ranges)?.unwrap_or_default();
+        let ranges = ranges::parse(&ranges).map_err(bad(footer.ranges)).map_err(at)?;
+        Ok(Self { footer, meta, top, filter, ranges: Arc::new(ranges), source })
+    }
+
+    /// What the file says of itself.
+    pub(crate) fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+
+    pub(crate) fn range_tombstones(&self) -> &Arc<RangeTombstones> {
+        &self.ranges
+    }
+
+    /// Memory that is held while the table is open.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        let fragments = self.ranges.fragments().len() * 96;
+        self.top.bytes() + self.filter.as_ref().map_or(0, Filter::bytes) + fragments + size_of::<Self>()
+    }
+
+    /// The newest version of `key` at or below `timestamp`, tombstones included, range tombstones not.
+    pub(crate) fn get(&self, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
+        if timestamp < self.meta.min_timestamp
+            || !self.meta.contains(key)
+            || self.filter.as_ref().is_some_and(|filter| !filter.may_contain(key))
+        {
+            return Ok(None);
+        }
+        let Some(handle) = self.index(Caching::Fill, Span { min: 0, max: timestamp }).block_of(key)? else {
+            return Ok(None);
+        };
+        let block = self.data_block(handle, Caching::Fill)?;
+        let found = block.find(key).map_err(|reason| self.source.corruption(block.offset, reason))?;
+        let Some(row) = found else { return Ok(None) };
+        if row.version.timestamp <= timestamp {
+            return Ok(Some(row.version.borrow(&block.bytes).to_owned()));
+        }
+        let mut history = HistoryCursor::default();
+        history.seek(&self.source, Caching::Fill, (&row, &block), timestamp)?;
+        Ok(history.version().map(|version| version.to_owned()))
+    }
+
+    pub(super) fn index(&self, caching: Caching, span: Span) -> Index<'_> {
+        Index { top: &self.top, source: &self.source, caching, span }
+    }
+
+    pub(super) fn data_block(&self, handle: Handle, caching: Caching) -> Result<DataBlock> {
+        let payload = self.source.load(BlockKind::Data, handle, caching)?;
+        DataBlock::parse(payload, handle.offset).map_err(|reason| self.source.corruption(handle.offset, reason))
+    }
+}
+
+/// The properties must be this file's.
+fn parse_properties(bytes: &[u8], source: &BlockSource) -> Result<TableMeta, &'static str> {
+    let mut from = Decoder::new(bytes);
+    let meta = TableMeta::decode(&mut from).map_err(reason)?;
+    if !from.is_empty() {
+        return Err("properties are longer than they say");
+    }
+    if meta.number != source.number() {
+        return Err("properties are those of another file");
+    }
+    if meta.bytes != source.len() {
+        return Err("file has another length than its properties say");
+    }
+    Ok(meta)
+}
