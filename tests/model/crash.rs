@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use rand::RngExt;
-use strandline::{Db, Durability, Error, Fault, FaultKind, MemFs};
+use strandline::fs::{Fault, FaultKind};
+use strandline::{Db, Durability, Error, MemFs};
 
 use crate::held::Held;
 use crate::model::{Commit, Model};

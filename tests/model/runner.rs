@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use strandline::{Call, Clock, Db, Error, FaultFs, Keyspace, ManualTime, MemFs, Retention, Time, Timestamp};
+use strandline::fs::Call;
+use strandline::{Clock, Db, Error, FaultFs, Keyspace, ManualTime, MemFs, Retention, Time, Timestamp};
 
 use crate::held::Held;
 use crate::model::{Keys, Model, Space};
