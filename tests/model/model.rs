@@ -234,6 +234,8 @@ pub struct Model {
     /// In order of arrival.
     pub commits: Vec<Commit>,
     pub last: Timestamp,
+    /// The highest that the last timestamp has ever been. A crash takes it back, but not the floors that it gave rise to.
+    pub highest: Timestamp,
     /// The highest `close_until`.
     pub closed: Timestamp,
     pub manual_floor: Timestamp,
@@ -250,6 +252,7 @@ impl Model {
 
     pub fn commit(&mut self, commit: Commit) {
         self.last = self.last.max(commit.timestamp);
+        self.highest = self.highest.max(self.last);
         for (space, write) in &commit.writes {
             self.arrivals += 1;
             self.spaces[*space].apply(commit.timestamp, self.arrivals, write);

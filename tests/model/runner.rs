@@ -165,13 +165,15 @@ impl Runner {
     /// The floor of a keyspace, which must be one that its retention allows.
     pub fn floor(&self, space: usize) -> Timestamp {
         let floor = self.handles[&space].retained_from();
-        match self.space(space).retention {
-            Retention::Manual => assert_eq!(floor, self.model.manual_floor, "floor of {space}"),
-            Retention::Window(length) => {
-                assert!(floor <= self.model.last.saturating_sub(length), "floor {floor} of {space}")
-            }
-            _ => assert!(floor <= self.model.last, "floor {floor} of {space}"),
-        }
+        let allowed = match self.space(space).retention {
+            Retention::Manual => self.model.manual_floor..=self.model.manual_floor,
+            Retention::Window(length) => 0..=self.model.highest.saturating_sub(length),
+            _ => 0..=self.model.last,
+        };
+        assert!(
+            allowed.contains(&floor) && floor <= self.model.last,
+            "the floor of {space} is {floor}, not in {allowed:?}"
+        );
         floor
     }
 
