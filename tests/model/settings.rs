@@ -26,6 +26,12 @@ pub fn pick<T: Clone>(random: &mut StdRng, from: &[T]) -> T {
     from[random.random_range(0..from.len())].clone()
 }
 
+/// A number of which small ones are as likely as large ones.
+fn of_any_size(random: &mut StdRng, least: u64, most: u64) -> u64 {
+    let scale = (most / least).ilog2();
+    (least << random.random_range(0..=scale)) + random.random_range(0..least)
+}
+
 /// True so many times of so many.
 pub fn chance(random: &mut StdRng, times: u32, of: u32) -> bool {
     random.random_ratio(times, of)
@@ -42,10 +48,10 @@ impl Settings {
                 &[Durability::Buffered, Durability::Buffered, Durability::Synced, Durability::Unlogged],
             ),
             keys: keys(random),
-            memtable_bytes: random.random_range(512..8192),
-            write_buffer_bytes: random.random_range(4096..32_768),
-            wal_segment_bytes: random.random_range(512..16_384),
-            wal_bytes: random.random_range(4096..65_536),
+            memtable_bytes: of_any_size(random, 256, 8192) as usize,
+            write_buffer_bytes: of_any_size(random, 2048, 32_768) as usize,
+            wal_segment_bytes: of_any_size(random, 256, 16_384) as usize,
+            wal_bytes: of_any_size(random, 2048, 65_536),
             block_cache_bytes: pick(random, &[0, 1000, 16_384, 1 << 20]),
             max_open_files: pick(random, &[1, 2, 5, 100]),
         }
@@ -72,7 +78,7 @@ impl Settings {
 fn keys(random: &mut StdRng) -> Vec<Key> {
     let mut keys =
         vec![Key::new(), b"a".to_vec(), b"a\0".to_vec(), b"ab".to_vec(), b"a\xff".to_vec(), b"\xff".to_vec()];
-    let wanted = random.random_range(10..60);
+    let wanted = of_any_size(random, 8, 160) as usize;
     while keys.len() < wanted {
         let len = random.random_range(1..5);
         let key: Key = (0..len).map(|_| pick(random, &[0, b'a', b'b', 0xff])).collect();
@@ -92,8 +98,8 @@ pub fn keyspace(random: &mut StdRng, retention: Retention) -> KeyspaceOptions {
         .compression(pick(random, &codecs))
         .block_bytes(random.random_range(64..512))
         .filter_bits_per_key(pick(random, &[0.0, 4.0, 10.0]))
-        .target_file_bytes(random.random_range(500..6000))
-        .level_base_bytes(random.random_range(1000..20_000));
+        .target_file_bytes(of_any_size(random, 128, 4096))
+        .level_base_bytes(of_any_size(random, 256, 16_384));
     if chance(random, 1, 3) {
         let levels: Vec<Compression> = (0..random.random_range(1..4)).map(|_| pick(random, &codecs)).collect();
         options = options.compression_per_level(levels);

@@ -30,6 +30,13 @@ impl Runner {
             let space = pick(&mut self.random, &[one, one, other]);
             writes.push((space, self.some_write()));
         }
+        if chance(&mut self.random, 1, 8) {
+            // Neighbours, so that files come to lie side by side.
+            let from = self.random.random_range(0..self.settings.keys.len());
+            for key in self.settings.keys[from..].iter().take(20).cloned() {
+                writes.push((one, Write::Put { key, value: value(&mut self.random), expires_at: None }));
+            }
+        }
         let marked = in_force == Durability::Unlogged || chance(&mut self.random, 3, 4);
         let marked = marked.then(|| {
             self.next_mark += 1;
