@@ -54,15 +54,7 @@ pub struct WriteBatch {
     operations: u32,
     database: Option<u64>,
     keyspaces: Keyspaces,
-    reads: Vec<Read>,
     refused: Option<Refusal>,
-}
-
-/// What a conditional commit checks beside what it writes.
-#[derive(Debug, Clone)]
-pub(crate) struct Read {
-    pub(crate) keyspace: u32,
-    pub(crate) keys: KeyBounds,
 }
 
 impl WriteBatch {
@@ -98,11 +90,6 @@ impl WriteBatch {
     /// The database whose keyspaces are named.
     pub(crate) fn database(&self) -> Option<u64> {
         self.database
-    }
-
-    /// What was named as read.
-    pub(crate) fn reads(&self) -> &[Read] {
-        &self.reads
     }
 
     /// The first thing that is wrong with it.
@@ -186,7 +173,6 @@ impl WriteBatch {
     pub(crate) fn push_read_range(&mut self, target: &impl Target, range: impl KeyRange) {
         let keys = range.into_bounds();
         if self.accepts(target) && self.bounds_fit(&keys) {
-            self.reads.push(Read { keyspace: target.id(), keys });
         }
     }
 

@@ -1,7 +1,8 @@
 //! The state behind every handle of an open database, and the few moves that the rest of `db` is made of.
 //!
-//! Locks, in the order in which they may be taken: `commit` (reserving), `manifest` (edits, one at a time), `snapshots`, the world
-//! (inside [`Current::change`]), and last the leaves (the log's own, the in-flight queue, the background's). Nothing waits for a commit
+//! Locks, in the order in which they may be taken: `keyspaces` (making, dropping, raising the shared floor, resuming), then `manifest`
+//! (edits, one at a time) or `commit` (reserving), then the world (inside [`Current::change`]), `snapshots`, and last the leaves (the
+//! log's own, the in-flight queue, the background's). Nothing waits for a commit
 //! to be published, or for a file, while holding `commit`, but for the append to the log itself.
 
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ impl CommitState {
 
 /// The manifest, and the state that it describes.
 pub(crate) enum ManifestCell {
-    Writing(Manifest),
+    Writing(Box<Manifest>),
     /// Opened for reading only, or not able to write yet: what was recovered.
     Recovered(Box<ManifestState>),
 }
@@ -79,7 +80,7 @@ pub(crate) struct Engine {
     log: ArcSwapOption<Log>,
     /// Where the next log begins, while there is none.
     pub(crate) next_log: Mutex<LogStart>,
-    /// Held while a keyspace is made or dropped.
+    /// Held while a keyspace is made or dropped, and while the floor of `Manual` ones is raised.
     pub(crate) keyspaces: Mutex<()>,
     pub(crate) compaction_rate: Option<Mutex<RateLimiter>>,
     pub(crate) pressure: super::pressure::PressureGauge,
@@ -91,8 +92,6 @@ pub(crate) struct Engine {
     pub(crate) manual_floor: AtomicU64,
     /// The same for admission, raised before it (R1); keyspaces made meanwhile begin with it.
     pub(crate) manual_admission_floor: AtomicU64,
-    /// Held by the one that raises the floor of `Manual` keyspaces.
-    pub(crate) retaining: Mutex<()>,
     /// The highest `close_until`, for readers; the commit lock's own is the one that decides.
     pub(crate) closed_timestamp: AtomicU64,
     /// The highest "now" that a read has judged an expiry by; it never goes back.
@@ -150,7 +149,6 @@ impl Engine {
             counters,
             manual_floor: AtomicU64::new(manual_floor),
             manual_admission_floor: AtomicU64::new(manual_floor),
-            retaining: Mutex::new(()),
             latest_now: AtomicU64::new(0),
             next_file: AtomicU64::new(parts.next_file.0),
             file_bound: AtomicU64::new(file_bound),

@@ -79,7 +79,7 @@ impl Changes {
             return Err(Error::BelowRetained { requested: *range.start(), retained });
         }
         let inner =
-            merge::Changes::new(target.sources(), ranges(version, horizon.sequence)?, *range.start(), *range.end());
+            merge::Changes::new(target.sources_within(&range), ranges(version, horizon.sequence)?, *range.start(), *range.end());
         Ok(Self { session, inner: Some(Box::new(inner)) })
     }
 }

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::keyspace::KeyspaceCore;
 use super::world::{KeyspaceVersion, Mem};
+use crate::log::{LogPosition, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, ManifestState};
 use crate::options::{KeyspaceOptions, Retention};
 use crate::sync::{Arc, Ordering};
@@ -35,9 +36,8 @@ impl Engine {
             |_| Ok(Edit::from(vec![create])),
             |world| {
                 if manual {
-                    // Both are raised before the manifest is edited, or after this keyspace is seen: it misses neither.
                     core.raise_admission_floor(self.manual_admission_floor.load(Ordering::SeqCst));
-                    core.raise_floor(self.manual_floor.load(Ordering::SeqCst));
+                    core.raise_floor(self.manual_floor.load(Ordering::SeqCst), LogPosition(0));
                 }
                 let version = KeyspaceVersion {
                     core: Arc::clone(&core),
@@ -70,8 +70,10 @@ impl Engine {
         }
         // The log goes first: a commit that also touched other keyspaces must not be missing after a crash that keeps the drop.
         self.log()?.sync_through(log_end).map_err(|error| self.fail(error))?;
-        self.edit(
-            |_| Ok(Edit::from(vec![Change::DropKeyspace { id: core.id }])),
+        // What it held unlogged goes with it, but not the timestamps.
+        let timestamp = self.current.horizon().last_timestamp;
+        self.edit_in_living(
+            vec![Change::DropKeyspace { id: core.id }, Change::LastTimestamp { timestamp }],
             |world| {
                 let snapshots = self.snapshots.lock();
                 if let Some(last) = world.get(core.id) {
@@ -112,7 +114,10 @@ fn sensible(change: Change, known: &ManifestState) -> Option<Change> {
             known.keyspaces.get(id).is_some_and(|keyspace| keyspace.floor < *floor).then_some(change)
         }
         Change::LogStart { position, .. } => (*position > known.log.start_position).then_some(change),
-        Change::LogProved { position } => (*position > known.log.proved).then_some(change),
+        Change::LogProved(proof) => {
+            let ordinal = proof.ordinal.max(known.log.proved.ordinal);
+            Some(Change::LogProved(Proof { ordinal, position: proof.position.max(known.log.proved.position) }))
+        }
         Change::Closed { timestamp } => (*timestamp > known.closed).then_some(change),
         Change::LastTimestamp { timestamp } => (*timestamp > known.last_timestamp).then_some(change),
         _ => Some(change),

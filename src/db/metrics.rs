@@ -170,7 +170,7 @@ impl Engine {
             log_bytes: log.as_ref().map_or(0, |log| log.live_bytes()),
             log_segments: log.as_ref().map_or(0, |log| log.segments().len() as u64),
             log_syncs: log.as_ref().map_or(0, |log| log.syncs()),
-            active_memtable_bytes: world.keyspaces().iter().map(|one| one.active.charged() as u64).sum(),
+            active_memtable_bytes: world.keyspaces().iter().map(|one| one.active.entries.bytes() as u64).sum(),
             sealed_memtable_bytes: count(&counters.sealed_bytes),
             block_cache_bytes: cache.bytes(),
             block_cache_hits: cache.hits(),

@@ -28,7 +28,7 @@ use super::world::{Current, Horizon, KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber, parse_file_name};
 use crate::fs::{FileLock, Fs, Purpose, StdFs};
-use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
+use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, RecordRef, Recovered};
 use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
 use crate::options::Options;
 use crate::sync::Arc;
@@ -59,7 +59,7 @@ impl Options {
                 Err(error) if is_full(&error) => drop(engine.fail(error)),
                 Err(error) => return Err(error),
             }
-            engine.start_threads()?;
+            engine.start_threads().inspect_err(|_| drop(engine.close()))?;
         }
         Ok(Db::new(Session::new(engine)))
     }
@@ -136,6 +136,9 @@ impl Options {
 }
 
 const LOCK: &str = "LOCK";
+
+/// No segment is made smaller, whatever the options say.
+const LEAST_SEGMENT_BYTES: u64 = 4096;
 
 /// How often a read-only opening reads what a writer may be changing.
 const READ_ONLY_TRIES: u32 = 4;
@@ -244,7 +247,7 @@ pub(crate) fn expectation(state: &ManifestState) -> Expectation {
     Expectation {
         start,
         cuts: state.log.cuts.clone(),
-        proved: Proof { ordinal: 0, position: LogPosition(state.log.proved) },
+        proved: state.log.proved,
     }
 }
 
@@ -352,19 +355,24 @@ impl Engine {
     /// The second part of opening; see the top of this file.
     fn start_writing(self: &Arc<Self>, log: &Recovered) -> Result<()> {
         log::sync_survivors(&*self.fs, &self.dir, log)?;
+        tracing::debug!(clean = log.clean, end = log.end().0, "log replayed");
         let mut cell = self.manifest.lock();
         let mut state = cell.state().clone();
         state.file_number_bound = self.set_numbers_aside();
-        state.log.proved = state.log.proved.max(log.end().0);
+        let proved = &mut state.log.proved;
+        proved.position = proved.position.max(log.end());
+        proved.ordinal = proved.ordinal.max(log.segments.last().map_or(0, |last| last.ordinal));
         if let Some(cut) = log.cut {
             state = state.after(&Edit::from(vec![Change::LogCut(cut)]))?;
         }
         let number = self.allocate_file()?;
         let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
-        self.remove_orphans(&manifest, &log.segments.iter().map(|segment| segment.number).collect::<Vec<_>>())?;
+        self.remove_orphans(&manifest, &log.dead)?;
+        // Should it not come into use its ordinal is spent all the same.
+        *self.next_log.lock() = LogStart { ordinal: log.next.ordinal + 1, ..log.next };
         let begun = self.begin_log(log.next, log.segments.clone())?;
         begun.mark_manifest(manifest.number(), manifest.len())?;
-        *cell = ManifestCell::Writing(manifest);
+        *cell = ManifestCell::Writing(Box::new(manifest));
         self.set_log(Some(begun));
         Ok(())
     }
@@ -375,19 +383,20 @@ impl Engine {
         let env = LogEnv {
             fs: Arc::clone(&self.fs),
             dir: self.dir.clone(),
-            segment_bytes: self.options.wal_segment_bytes as u64,
+            // Only whole segments are freed, so the limit of the log takes several.
+            segment_bytes: (self.options.wal_segment_bytes as u64).min(self.options.wal_bytes / 4).max(LEAST_SEGMENT_BYTES),
             new_number: Box::new(new_number),
         };
         Ok(Arc::new(Log::create(env, start, live)?))
     }
 
     /// Removes numbered files that neither the manifest nor the log names: what a crash left behind (S29).
-    fn remove_orphans(&self, manifest: &Manifest, segments: &[FileNumber]) -> Result<()> {
+    fn remove_orphans(&self, manifest: &Manifest, dead_segments: &[FileNumber]) -> Result<()> {
         for entry in self.fs.list(Purpose::Directory, &self.dir).at_path(&self.dir)? {
             let Some((kind, number)) = parse_file_name(&entry.name) else { continue };
             let named = match kind {
                 FileKind::Table => manifest.state().has_table(number),
-                FileKind::Log => segments.contains(&number),
+                FileKind::Log => !dead_segments.contains(&number),
                 FileKind::Manifest => number == manifest.number(),
             };
             if !named && entry.is_file {

@@ -11,6 +11,7 @@ use super::merge_job::{MergeInput, MergeOutcome};
 use super::world::Mem;
 use crate::format::FileKind;
 use crate::fs::Purpose;
+use crate::log::{LogStart, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest};
 use crate::sync::{Arc, Ordering};
 use crate::{Error, Result};
@@ -31,6 +32,9 @@ impl Engine {
         self.in_flight.wait_idle();
         let resumed = self.start_anew();
         if resumed.is_ok() {
+            let mut state = self.commit.lock();
+            self.in_flight.forget_undecided(state.reserved(), &self.current.published);
+            state.last_timestamp = self.current.horizon().last_timestamp;
             self.clear_failure();
         }
         self.background.resume_jobs();
@@ -39,6 +43,7 @@ impl Engine {
 
     fn start_anew(self: &Arc<Self>) -> Result<()> {
         let mut cell = self.manifest.lock();
+        self.check_open()?;
         let bound = self.set_numbers_aside();
         let horizon = self.current.horizon();
         let world = self.world();
@@ -53,14 +58,18 @@ impl Engine {
         if bound > known.file_number_bound {
             changes.push(Change::FileNumberBound { bound });
         }
-        if start.position.0 > known.log.proved {
-            changes.push(Change::LogProved { position: start.position.0 });
-        }
+        let proved = known.log.proved;
+        changes.push(Change::LogProved(Proof { position: start.position.max(proved.position), ..proved }));
         if horizon.last_timestamp > known.last_timestamp {
             changes.push(Change::LastTimestamp { timestamp: horizon.last_timestamp });
         }
         for keyspace in world.keyspaces() {
-            changes.push(Change::KeyspaceLog { id: keyspace.core.id, position: start.position.0 });
+            let (id, floor) = (keyspace.core.id, keyspace.core.floor());
+            changes.push(Change::KeyspaceLog { id, position: start.position.0 });
+            // The merges above have dropped by it.
+            if known.keyspaces.get(&id).is_some_and(|known| known.floor < floor) {
+                changes.push(Change::KeyspaceFloor { id, floor });
+            }
         }
         for (id, outcome) in &flushed {
             changes.extend(outcome.tables.iter().map(|table| Change::AddTable {
@@ -75,12 +84,13 @@ impl Engine {
 
         // From here on the old log and the old manifest do not exist.
         let old_log = self.log_if_any();
-        let old_manifest = match std::mem::replace(&mut *cell, ManifestCell::Writing(manifest)) {
+        let old_manifest = match std::mem::replace(&mut *cell, ManifestCell::Writing(Box::new(manifest))) {
             ManifestCell::Writing(old) => Some(old.number()),
             ManifestCell::Recovered(_) => None,
         };
         self.set_log(None);
-        *self.next_log.lock() = start;
+        // Should the new log not come into use its ordinal is spent all the same.
+        *self.next_log.lock() = LogStart { ordinal: start.ordinal + 1, ..start };
         self.background.forget_flushes();
         self.current.change(|world| {
             let mut next = world.clone();
@@ -91,11 +101,12 @@ impl Engine {
                 let mut renewed = keyspace.with_tree(&added, &[])?;
                 renewed.active = Arc::new(Mem::new());
                 renewed.sealed.clear();
+                // A drop that failed has not happened.
+                keyspace.core.mark_dropped(false);
                 next = next.with(renewed);
             }
             Ok((next, ()))
         })?;
-        self.in_flight.forget_undecided();
         self.counters.buffered_bytes.store(0, Ordering::Relaxed);
         self.counters.sealed_bytes.store(0, Ordering::Relaxed);
 

@@ -9,7 +9,7 @@ mod keyspace;
 
 pub use commit::CommitOptions;
 pub use keyspace::{KeyspaceOptions, Retention};
-pub(crate) use keyspace::{KeyspaceSettings, MAX_BLOCK_BYTES};
+pub(crate) use keyspace::KeyspaceSettings;
 
 use std::fmt;
 
