@@ -72,14 +72,15 @@ pub fn run(repository: &Repository, dir: &Path, settings: Settings, progress: &m
         checker.differ(format!("tables took {table_bytes_before} bytes and take {table_bytes_after} after retention"));
     }
     let mut trees = samples.len();
-    for timestamp in samples.into_iter().chain([floor, floor - 1]) {
+    let samples: Vec<_> = samples.into_iter().chain([floor, floor - 1]).collect();
+    for (i, timestamp) in samples.iter().copied().enumerate() {
         if timestamp < floor {
             checker.refused_at(timestamp);
         } else {
             checker.tree_at(timestamp)?;
             trees += 1;
         }
-        progress(&format!("{trees} trees compared"));
+        progress(&format!("{} of {} reads after retention", i + 1, samples.len()));
     }
     if let Some(path) = &loaded.busiest {
         checker.history_of(path, floor)?;
