@@ -8,12 +8,7 @@
 //! compress. Every value read is compared. Fails on any difference, and if the peak memory of the process was above
 //! `MIB` (default 1536; known on Linux only). Without `DIR` the database lies in a temporary directory.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    reason = "a program, not the library"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods, reason = "a program, not the library")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

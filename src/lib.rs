@@ -65,14 +65,15 @@
 //!
 //! # What things cost
 //!
-//! - A point read takes no lock. It looks into the memtables, then at most at one table of each level and the few of level
+//! - A point read takes no lock but those of the block cache. It looks into the memtables, then at most at one table of each level and the few of level
 //!   0, whose filters (in memory, some 10 bits a key) spare most of them. Reads of the present do not pass over history:
 //!   old versions lie in blocks of their own.
 //! - A read as of a time searches the versions of its key by timestamp; it does not step over them.
 //! - A range delete is one tombstone, however many keys it hides, until compaction removes them.
 //! - A snapshot, a clone of a handle or of a [`Slice`] is O(1). A `Slice` of more than 30 bytes keeps the block that it
 //!   lies in alive; an iterator keeps the memtables and tables that it was made over.
-//! - [`Keyspace::history`] reads one key. [`Keyspace::changes`] walks the tables that hold something of that time.
+//! - [`Keyspace::history`] reads one key. [`Keyspace::changes`] walks all keys of the keyspace; it does not skip tables
+//!   without a change in that time yet.
 //! - Memory: memtables ([`Options::write_buffer_bytes`], 256 MiB), cached blocks ([`Options::block_cache_bytes`], 128 MiB),
 //!   and the indexes and filters of open tables ([`Options::max_open_files`]).
 //! - Opening replays the log, at most [`Options::wal_bytes`] or so; it does not depend on the number of rows.
