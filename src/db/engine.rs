@@ -123,6 +123,12 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
         static IDENTITIES: AtomicU64 = AtomicU64::new(1);
         let manual_floor = parts.manifest.state().manual_floor;
+        let counters = Counters::default();
+        for keyspace in parts.current.world().keyspaces() {
+            let sealed = keyspace.sealed.iter().map(|mem| mem.charged() as u64).sum();
+            counters.sealed_bytes.fetch_add(sealed, Ordering::Relaxed);
+            counters.buffered_bytes.fetch_add(keyspace.active.charged() as u64, Ordering::Relaxed);
+        }
         let file_bound = parts.manifest.state().file_number_bound.0;
         Self {
             identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
@@ -141,7 +147,7 @@ impl Engine {
             compaction_rate: parts.options.compaction_bytes_per_second.map(|rate| Mutex::new(RateLimiter::new(rate))),
             pressure: super::pressure::PressureGauge::default(),
             snapshots: Mutex::default(),
-            counters: Counters::default(),
+            counters,
             manual_floor: AtomicU64::new(manual_floor),
             manual_admission_floor: AtomicU64::new(manual_floor),
             retaining: Mutex::new(()),

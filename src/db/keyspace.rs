@@ -216,7 +216,7 @@ impl Keyspace {
     /// # Errors
     /// See the type's documentation.
     pub fn latest_timestamp(&self, key: impl AsRef<[u8]>) -> Result<Option<Timestamp>> {
-        self.history(key, ..)?.next().transpose().map(|newest| newest.map(|version| version.timestamp))
+        self.with_current(|version, horizon| read::newest_timestamp(version, horizon, key.as_ref(), Timestamp::MAX))
     }
 
     /// Whether [`history`](Self::history) gives a version of `key` at exactly `timestamp`.
@@ -224,8 +224,10 @@ impl Keyspace {
     /// # Errors
     /// `BelowRetained` for a timestamp below the floor.
     pub fn has_version(&self, key: impl AsRef<[u8]>, timestamp: Timestamp) -> Result<bool> {
-        self.with_current(|version, _| read::check_floor(version, timestamp))?;
-        Ok(self.history(key, timestamp..=timestamp)?.next().transpose()?.is_some())
+        self.with_current(|version, horizon| {
+            read::check_floor(version, timestamp)?;
+            Ok(read::newest_timestamp(version, horizon, key.as_ref(), timestamp)? == Some(timestamp))
+        })
     }
 
     /// All pairs in key order, as they are now, whatever is written while the iterator lives. An error comes as the first item.

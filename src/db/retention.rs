@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::keyspace::KeyspaceCore;
 use super::world::Mem;
 use crate::log::LogPosition;
-use crate::manifest::{Change, Edit};
+use crate::manifest::Change;
 use crate::options::Retention;
 use crate::sync::{Arc, Ordering};
 use crate::{Error, Result, Timestamp};
@@ -78,16 +78,13 @@ impl Engine {
         let (reserved, log_end) = (state.reserved(), self.log()?.end());
         drop(state);
         self.make_durable(reserved, log_end, |keyspace| keyspace.is_manual(), floor)?;
-        self.edit(
-            |_| Ok(Edit::from(vec![Change::ManualFloor { floor }, Change::LogProved { position: log_end.0 }])),
-            |world| {
-                self.manual_floor.fetch_max(floor, Ordering::SeqCst);
-                for keyspace in world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
-                    keyspace.core.raise_floor(floor);
-                }
-                Ok((world.clone(), ()))
-            },
-        )?;
+        self.edit_in_living(vec![Change::ManualFloor { floor }, Change::LogProved { position: log_end.0 }], |world| {
+            self.manual_floor.fetch_max(floor, Ordering::SeqCst);
+            for keyspace in world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
+                keyspace.core.raise_floor(floor);
+            }
+            Ok((world.clone(), ()))
+        })?;
         self.background.wake_all();
         Ok(floor)
     }
@@ -106,13 +103,8 @@ impl Engine {
         let (reserved, log_end) = (state.reserved(), self.log()?.end());
         drop(state);
         self.make_durable(reserved, log_end, |_| true, timestamp)?;
-        self.edit(
-            |known| {
-                let timestamp = timestamp.max(known.closed);
-                Ok(Edit::from(vec![Change::Closed { timestamp }, Change::LogProved { position: log_end.0 }]))
-            },
-            |world| Ok((world.clone(), ())),
-        )?;
+        let changes = vec![Change::Closed { timestamp }, Change::LogProved { position: log_end.0 }];
+        self.edit_in_living(changes, |world| Ok((world.clone(), ())))?;
         self.closed_timestamp.fetch_max(timestamp, Ordering::SeqCst);
         Ok(())
     }
