@@ -84,9 +84,7 @@ impl Engine {
         state.next_sequence += sequences;
         state.last_timestamp = state.last_timestamp.max(admitted.timestamp);
         let last_sequence = state.reserved();
-        let reserved =
-            Reserved { sequence: last_sequence, timestamp: admitted.timestamp, operations: operations.clone() };
-        self.in_flight.enter(reserved);
+        self.in_flight.enter(Reserved { sequence: last_sequence, timestamp: admitted.timestamp });
         let share = cost / targets.len().max(1);
         for (_, mem) in &targets {
             mem.charge(share);
@@ -112,8 +110,7 @@ impl Engine {
         Ok(admitted.timestamp)
     }
 
-    /// Under the commit lock: whether the commit may be, and at which timestamp. The in-flight queue shows what is not published
-    /// yet; a condition on keys will have to look at both.
+    /// Under the commit lock: whether the commit may be, and at which timestamp.
     fn validate(&self, state: &CommitState, touched: &[KeyspaceId], options: &CommitOptions) -> Result<Admitted> {
         self.check_writable()?;
         let world = self.world();
@@ -199,15 +196,13 @@ impl Engine {
 
 impl Apply {
     fn run(self) -> Result<()> {
-        let mut sequence = self.first_sequence;
-        for op in Operations::new(&self.operations) {
+        for (sequence, op) in (self.first_sequence..).zip(Operations::new(&self.operations)) {
             // The batch encoded these bytes itself.
             let op = op.map_err(|error| Error::invalid(format!("a batch does not decode: {}", error.reason)))?;
             let stamp = Stamp { timestamp: self.admitted.timestamp, sequence, late: self.admitted.late };
             if let Some((_, mem)) = self.targets.iter().find(|(id, _)| id.0 == op.keyspace) {
                 insert(&mem.entries, &self.operations, op.kind, stamp);
             }
-            sequence += 1;
         }
         Ok(())
     }

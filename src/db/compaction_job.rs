@@ -12,7 +12,7 @@ use crate::format::FileNumber;
 use crate::fs::Purpose;
 use crate::manifest::{Change, KeyspaceId};
 use crate::options::Retention;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::table::UpperBound;
 use crate::{Error, Result, Slice, Timestamp};
 
@@ -141,7 +141,7 @@ impl Engine {
             removed.iter().for_each(|(_, number)| _ = attempts.remove(number));
         }
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
-        let count = |counter: &crate::sync::AtomicU64, by: u64| drop(counter.fetch_add(by, Ordering::Relaxed));
+        let count = |counter: &AtomicU64, by: u64| _ = counter.fetch_add(by, Ordering::Relaxed);
         count(&self.counters.compactions, 1);
         count(&self.counters.compacted_bytes_read, job.pick.bytes);
         count(&self.counters.compacted_bytes_written, outcome.bytes());
@@ -165,7 +165,7 @@ impl Engine {
                 removed.push((*level, number));
             }
         }
-        removed.iter().for_each(|(_, number)| drop(keyspace.core.attempts.lock().remove(number)));
+        removed.iter().for_each(|(_, number)| _ = keyspace.core.attempts.lock().remove(number));
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
         self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -241,7 +241,8 @@ impl Engine {
                     ManualStep::Done => Ok(Some(None)),
                 }
             });
-            let Some(job) = job.inspect_err(|_| self.background.jobs.lock().awaited.retain(|awaited| *awaited != id))?
+            let Some(job) =
+                job.inspect_err(|_| self.background.jobs.lock().awaited.retain(|awaited| *awaited != id))?
             else {
                 return Ok(());
             };

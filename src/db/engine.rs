@@ -79,7 +79,7 @@ pub(crate) struct Engine {
     log: ArcSwapOption<Log>,
     /// Where the next log begins, while there is none.
     pub(crate) next_log: Mutex<LogStart>,
-    /// Held while a keyspace is made or dropped.
+    /// Held while a keyspace is made or dropped, and while the floor of `Manual` ones is raised.
     pub(crate) keyspaces: Mutex<()>,
     pub(crate) compaction_rate: Option<Mutex<RateLimiter>>,
     pub(crate) pressure: super::pressure::PressureGauge,
@@ -91,8 +91,6 @@ pub(crate) struct Engine {
     pub(crate) manual_floor: AtomicU64,
     /// The same for admission, raised before it (R1); keyspaces made meanwhile begin with it.
     pub(crate) manual_admission_floor: AtomicU64,
-    /// Held by the one that raises the floor of `Manual` keyspaces.
-    pub(crate) retaining: Mutex<()>,
     /// The highest `close_until`, for readers; the commit lock's own is the one that decides.
     pub(crate) closed_timestamp: AtomicU64,
     /// The highest "now" that a read has judged an expiry by; it never goes back.
@@ -150,7 +148,6 @@ impl Engine {
             counters,
             manual_floor: AtomicU64::new(manual_floor),
             manual_admission_floor: AtomicU64::new(manual_floor),
-            retaining: Mutex::new(()),
             latest_now: AtomicU64::new(0),
             next_file: AtomicU64::new(parts.next_file.0),
             file_bound: AtomicU64::new(file_bound),

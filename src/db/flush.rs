@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::engine::{CommitState, Engine};
 use super::merge_job::{MergeInput, MergeOutcome};
-use super::world::{KeyspaceVersion, Mem, TableTree};
+use super::world::{KeyspaceVersion, Mem};
 use crate::fs::Purpose;
 use crate::log::LogPosition;
 use crate::manifest::{Change, KeyspaceId};

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::keyspace::KeyspaceCore;
 use super::world::{KeyspaceVersion, Mem};
+use crate::log::LogPosition;
 use crate::manifest::{Change, Edit, KeyspaceId, ManifestState};
 use crate::options::{KeyspaceOptions, Retention};
 use crate::sync::{Arc, Ordering};
@@ -35,9 +36,8 @@ impl Engine {
             |_| Ok(Edit::from(vec![create])),
             |world| {
                 if manual {
-                    // Both are raised before the manifest is edited, or after this keyspace is seen: it misses neither.
                     core.raise_admission_floor(self.manual_admission_floor.load(Ordering::SeqCst));
-                    core.raise_floor(self.manual_floor.load(Ordering::SeqCst));
+                    core.raise_floor(self.manual_floor.load(Ordering::SeqCst), LogPosition(0));
                 }
                 let version = KeyspaceVersion {
                     core: Arc::clone(&core),

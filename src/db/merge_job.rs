@@ -207,10 +207,9 @@ fn joined(mut spans: Vec<(Slice, Option<Slice>)>) -> Vec<(Slice, Option<Slice>)>
         match joined.last_mut() {
             Some((_, None)) => break,
             Some((_, Some(last))) if start <= *last => {
-                if end.as_ref().is_none_or(|end| *end > *last) {
-                    if let Some(open) = joined.last_mut() {
-                        open.1 = end;
-                    }
+                let longer = end.as_ref().is_none_or(|end| *end > *last);
+                if let Some(open) = joined.last_mut().filter(|_| longer) {
+                    open.1 = end;
                 }
             }
             _ => joined.push((start, end)),
@@ -278,8 +277,7 @@ impl Sink<'_> {
             Some(writer) => Ok(writer),
             none => {
                 let number: FileNumber = self.engine.allocate_file()?;
-                let options = self.options.clone();
-                Ok(none.insert(TableWriter::create(&self.engine.fs, self.purpose, self.dir, number, options)?))
+                Ok(none.insert(TableWriter::create(&self.engine.fs, self.purpose, self.dir, number, self.options)?))
             }
         }
     }

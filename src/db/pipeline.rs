@@ -15,8 +15,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 use super::world::{Horizon, Published};
 use crate::options::Clock;
 use crate::sync::{Condvar, Mutex};
@@ -74,8 +72,6 @@ pub(crate) struct Reserved {
     /// Its last sequence.
     pub(crate) sequence: Sequence,
     pub(crate) timestamp: Timestamp,
-    /// Its operations: what a condition has to look at beside what is published.
-    pub(crate) operations: Bytes,
 }
 
 #[derive(Debug)]
@@ -122,11 +118,6 @@ impl InFlight {
     /// Under the commit lock: a commit was reserved.
     pub(crate) fn enter(&self, reserved: Reserved) {
         self.queue.lock().entries.push_back(Entry { reserved, state: EntryState::Applying });
-    }
-
-    /// Shows every commit in flight, oldest first: to the validation step, under the commit lock.
-    pub(crate) fn for_each(&self, mut look: impl FnMut(&Reserved) -> Result<()>) -> Result<()> {
-        self.queue.lock().entries.iter().try_for_each(|entry| look(&entry.reserved))
     }
 
     /// Marks the commit done, moves the horizon as far as it goes, and waits until it has passed this commit. `false`: the
@@ -228,7 +219,7 @@ mod tests {
     }
 
     fn reserve(flight: &InFlight, sequence: Sequence) {
-        flight.enter(Reserved { sequence, timestamp: sequence, operations: Bytes::new() });
+        flight.enter(Reserved { sequence, timestamp: sequence });
     }
 
     // V2

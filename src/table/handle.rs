@@ -43,6 +43,7 @@ impl TableStore {
     }
 
     /// How often a file was opened.
+    #[cfg(test)]
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
@@ -128,6 +129,11 @@ impl Table {
     /// Nothing durable names the file any more: it is removed when the last holder lets go of the table.
     pub(crate) fn mark_obsolete(&self) {
         self.obsolete.store(true, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
+        self.slot.reader.load().is_some()
     }
 
     /// Every reader writes this only once after the store has looked.

@@ -73,12 +73,6 @@ impl TableReader {
         &self.ranges
     }
 
-    /// Memory that is held while the table is open.
-    pub(crate) fn bytes_in_memory(&self) -> usize {
-        let fragments = self.ranges.fragments().len() * 96;
-        self.top.bytes() + self.filter.as_ref().map_or(0, Filter::bytes) + fragments + size_of::<Self>()
-    }
-
     /// The newest version of `key` at or below `timestamp`, tombstones included, range tombstones not.
     pub(crate) fn get(&self, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
         if timestamp < self.meta.min_timestamp
@@ -99,6 +93,11 @@ impl TableReader {
         let mut history = HistoryCursor::default();
         history.seek(&self.source, Caching::Fill, (&row, &block), timestamp)?;
         Ok(history.version().map(|version| version.to_owned()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn cache(&self) -> &BlockCache<Bytes> {
+        self.source.cache()
     }
 
     pub(super) fn index(&self, caching: Caching, span: Span) -> Index<'_> {
