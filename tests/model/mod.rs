@@ -304,14 +304,23 @@ pub(crate) fn small_keyspace() -> KeyspaceOptions {
     KeyspaceOptions::new().block_bytes(128).target_file_bytes(1 << 10).level_base_bytes(2 << 10)
 }
 
-/// Runs background work until there is none.
+/// Runs background work until there is none, also when nothing is committed meanwhile.
 pub(crate) fn settle(db: &Db) {
+    let mut idle = 0;
     for _ in 0..10_000 {
-        if !db.step_background().unwrap() {
+        idle = if db.step_background().unwrap() { 0 } else { idle + 1 };
+        if idle == 2 {
             return;
         }
     }
     panic!("background work does not end");
+}
+
+/// How many versions all tables of a keyspace hold.
+pub(crate) fn versions_in_tables(db: &Db, name: &str) -> u64 {
+    let metrics = db.metrics();
+    let keyspace = metrics.keyspaces.iter().find(|keyspace| keyspace.name == name).unwrap();
+    keyspace.levels.iter().map(|level| level.versions).sum()
 }
 
 pub(crate) fn batch_of(keyspace: &Keyspace, ops: &[Op]) -> WriteBatch {
