@@ -42,7 +42,7 @@ impl ManualProgress {
         while self.level < shape.levels.len() {
             let pick = match self.level {
                 0 => level0::pick(shape, &shape.targets(), Reason::Manual, |file| self.wants(shape, file)),
-                _ => self.from_level(shape),
+                _ => self.pick_from_level(shape),
             };
             if let Some(pick) = pick {
                 return ManualStep::Run(pick);
@@ -65,7 +65,7 @@ impl ManualProgress {
         file.meta.number < self.watermark && !settled && self.range.overlaps_file(file.meta)
     }
 
-    fn from_level(&self, shape: &Shape<'_>) -> Option<Pick> {
+    fn pick_from_level(&self, shape: &Shape<'_>) -> Option<Pick> {
         let level = self.level;
         let output_level = (level + 1).min(shape.last_level());
         let complete = |files: &[FileView<'_>]| {

@@ -45,10 +45,10 @@ impl<'a> Splitter<'a> {
     pub(crate) fn should_cut(&mut self, bytes_so_far: u64, next_key: &[u8]) -> bool {
         let before = self.passed;
         let ended = |grandparent: &&Grandparent| !grandparent.upper.admits(next_key);
-        self.passed += self.from(self.passed).iter().take_while(ended).count();
+        self.passed += self.rest(self.passed).iter().take_while(ended).count();
         let begun = |grandparent: &&Grandparent| *grandparent.smallest <= *next_key;
-        let entered: u64 = self.from(self.begun).iter().take_while(begun).map(|grandparent| grandparent.bytes).sum();
-        self.begun += self.from(self.begun).iter().take_while(begun).count();
+        let entered: u64 = self.rest(self.begun).iter().take_while(begun).map(|grandparent| grandparent.bytes).sum();
+        self.begun += self.rest(self.begun).iter().take_while(begun).count();
 
         let crossed = self.passed > before;
         self.edges += u64::from(crossed);
@@ -65,7 +65,7 @@ impl<'a> Splitter<'a> {
         cut
     }
 
-    fn from(&self, at: usize) -> &'a [Grandparent] {
+    fn rest(&self, at: usize) -> &'a [Grandparent] {
         self.grandparents.get(at..).unwrap_or_default()
     }
 

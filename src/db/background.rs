@@ -31,6 +31,8 @@ pub(crate) struct Jobs {
     enqueued: u64,
     flushed: u64,
     pub(crate) compactions: Vec<RunningCompaction>,
+    /// Keyspaces in which a manual compaction waits: its next step goes first, or a steady load would starve it.
+    pub(crate) awaited: Vec<KeyspaceId>,
     /// Nothing was committed for a while.
     pub(crate) quiet: bool,
     /// Commits counted when it was last looked whether all is quiet, and when that was.

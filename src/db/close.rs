@@ -3,7 +3,7 @@
 use super::engine::{Engine, ManifestCell};
 use crate::Result;
 use crate::log::LogPosition;
-use crate::manifest::{Change, Edit};
+use crate::manifest::Change;
 
 impl Engine {
     /// Ends every handle; what could not be made durable is the error. The second call, and every later one, does nothing.
@@ -30,14 +30,9 @@ impl Engine {
         let end: LogPosition = log.end();
         log.sync_through(end)?;
         if matches!(*self.manifest.lock(), ManifestCell::Writing(_)) {
-            let last_known = |known: &crate::manifest::ManifestState| known.log.proved < end.0;
-            self.edit(
-                |known| {
-                    let proof = Change::LogProved { position: end.0 };
-                    Ok(Edit::from(if last_known(known) { vec![proof] } else { Vec::new() }))
-                },
-                |world| Ok((world.clone(), ())),
-            )?;
+            let timestamp = self.current.horizon().last_timestamp;
+            let changes = vec![Change::LogProved { position: end.0 }, Change::LastTimestamp { timestamp }];
+            self.edit_in_living(changes, |world| Ok((world.clone(), ())))?;
         }
         log.close()
     }

@@ -87,10 +87,11 @@ impl Engine {
         let reserved =
             Reserved { sequence: last_sequence, timestamp: admitted.timestamp, operations: operations.clone() };
         self.in_flight.enter(reserved);
+        let share = cost / targets.len().max(1);
         for (_, mem) in &targets {
-            mem.charge(cost / targets.len().max(1));
+            mem.charge(share);
+            self.counters.buffered_bytes.fetch_add(share as u64, Ordering::Relaxed);
         }
-        self.counters.buffered_bytes.fetch_add(cost as u64, Ordering::Relaxed);
         drop(state);
 
         let applied = Apply { operations, first_sequence, admitted, targets }.run();

@@ -95,7 +95,8 @@ impl Engine {
         let world = self.world();
         let after = |one: &&Arc<KeyspaceVersion>| jobs.last_served.is_none_or(|last| one.core.id > last);
         let (later, earlier): (Vec<_>, Vec<_>) = world.keyspaces().iter().partition(after);
-        later.into_iter().chain(earlier).find_map(|keyspace| {
+        let free = |keyspace: &&Arc<KeyspaceVersion>| !jobs.awaited.contains(&keyspace.core.id);
+        later.into_iter().chain(earlier).filter(free).find_map(|keyspace| {
             let pick = self.with_shape(keyspace, jobs, pick)?;
             Some(CompactionJob { keyspace: keyspace.core.id, pick })
         })
@@ -226,17 +227,24 @@ impl Engine {
         loop {
             let job = self.wait_in_background(|jobs| {
                 let keyspace = find(id).ok_or_else(|| self.unknown_keyspace(id))?;
+                jobs.awaited.retain(|awaited| *awaited != id);
                 match self.with_shape(&keyspace, jobs, |shape| progress.next(shape)) {
                     ManualStep::Run(pick) => {
                         let job = CompactionJob { keyspace: id, pick };
                         jobs.compactions.push(job.begin());
                         Ok(Some(Some(job)))
                     }
-                    ManualStep::Wait => Ok(None),
+                    ManualStep::Wait => {
+                        jobs.awaited.push(id);
+                        Ok(None)
+                    }
                     ManualStep::Done => Ok(Some(None)),
                 }
-            })?;
-            let Some(job) = job else { return Ok(()) };
+            });
+            let Some(job) = job.inspect_err(|_| self.background.jobs.lock().awaited.retain(|awaited| *awaited != id))?
+            else {
+                return Ok(());
+            };
             self.run_taken_compaction(job)?;
         }
     }

@@ -79,7 +79,7 @@ pub(crate) struct Engine {
     log: ArcSwapOption<Log>,
     /// Where the next log begins, while there is none.
     pub(crate) next_log: Mutex<LogStart>,
-    /// Held while a keyspace is made or dropped.
+    /// Held while a keyspace is made or dropped, and while the floor of `Manual` ones is raised.
     pub(crate) keyspaces: Mutex<()>,
     pub(crate) compaction_rate: Option<Mutex<RateLimiter>>,
     pub(crate) pressure: super::pressure::PressureGauge,
@@ -91,8 +91,6 @@ pub(crate) struct Engine {
     pub(crate) manual_floor: AtomicU64,
     /// The same for admission, raised before it (R1); keyspaces made meanwhile begin with it.
     pub(crate) manual_admission_floor: AtomicU64,
-    /// Held by the one that raises the floor of `Manual` keyspaces.
-    pub(crate) retaining: Mutex<()>,
     /// The highest `close_until`, for readers; the commit lock's own is the one that decides.
     pub(crate) closed_timestamp: AtomicU64,
     /// The highest "now" that a read has judged an expiry by; it never goes back.
@@ -123,6 +121,12 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
         static IDENTITIES: AtomicU64 = AtomicU64::new(1);
         let manual_floor = parts.manifest.state().manual_floor;
+        let counters = Counters::default();
+        for keyspace in parts.current.world().keyspaces() {
+            let sealed = keyspace.sealed.iter().map(|mem| mem.charged() as u64).sum();
+            counters.sealed_bytes.fetch_add(sealed, Ordering::Relaxed);
+            counters.buffered_bytes.fetch_add(keyspace.active.charged() as u64, Ordering::Relaxed);
+        }
         let file_bound = parts.manifest.state().file_number_bound.0;
         Self {
             identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
@@ -141,10 +145,9 @@ impl Engine {
             compaction_rate: parts.options.compaction_bytes_per_second.map(|rate| Mutex::new(RateLimiter::new(rate))),
             pressure: super::pressure::PressureGauge::default(),
             snapshots: Mutex::default(),
-            counters: Counters::default(),
+            counters,
             manual_floor: AtomicU64::new(manual_floor),
             manual_admission_floor: AtomicU64::new(manual_floor),
-            retaining: Mutex::new(()),
             latest_now: AtomicU64::new(0),
             next_file: AtomicU64::new(parts.next_file.0),
             file_bound: AtomicU64::new(file_bound),

@@ -117,6 +117,8 @@ impl Engine {
             let outcome = self.run_merge(input, Purpose::Flush, &|_| self.check_sound())?;
             changes.push(Change::KeyspaceFloor { id: *id, floor: floor.floor });
             changes.push(Change::KeyspaceLog { id: *id, position: unit.log_end.0 });
+            let numbers = outcome.tables.iter().map(|table| (table.meta().number, floor.floor));
+            core.attempts.lock().extend(numbers);
             for table in &outcome.tables {
                 changes.push(Change::AddTable { keyspace: *id, level: 0, table: table.shared_meta() });
             }

@@ -12,6 +12,7 @@ use super::history::{Changes, History};
 use super::range::{KeyRange, prefix_bounds};
 use super::read::{self, At, Target};
 use crate::format::FileNumber;
+use crate::log::LogPosition;
 use crate::manifest::KeyspaceId;
 use crate::options::{CommitOptions, KeyspaceSettings, Retention};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
@@ -25,6 +26,7 @@ pub(crate) struct KeyspaceCore {
     pub(crate) options: KeyspaceSettings,
     /// Reads below it are refused. Raised before a merge drops anything by it, never lowered (R1).
     floor: AtomicU64,
+    floor_log_end: AtomicU64,
     /// Commits at or below it are refused; raised under the commit lock, before `floor`.
     admission_floor: AtomicU64,
     /// Set under the commit lock: no commit is admitted any more.
@@ -40,6 +42,7 @@ impl KeyspaceCore {
             name,
             options,
             floor: AtomicU64::new(floor),
+            floor_log_end: AtomicU64::new(0),
             admission_floor: AtomicU64::new(floor),
             dropped: AtomicBool::new(false),
             attempts: Mutex::new(BTreeMap::new()),
@@ -50,8 +53,15 @@ impl KeyspaceCore {
         self.floor.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn raise_floor(&self, to: Timestamp) {
+    /// Every commit at or below it lies in the log before `log_end`, or is unlogged.
+    pub(crate) fn raise_floor(&self, to: Timestamp, log_end: LogPosition) {
+        self.floor_log_end.fetch_max(log_end.0, Ordering::SeqCst);
         self.floor.fetch_max(to, Ordering::SeqCst);
+    }
+
+    /// How far the log must be synced before the floor is durable.
+    pub(crate) fn floor_log_end(&self) -> LogPosition {
+        LogPosition(self.floor_log_end.load(Ordering::SeqCst))
     }
 
     pub(crate) fn admission_floor(&self) -> Timestamp {
@@ -216,7 +226,7 @@ impl Keyspace {
     /// # Errors
     /// See the type's documentation.
     pub fn latest_timestamp(&self, key: impl AsRef<[u8]>) -> Result<Option<Timestamp>> {
-        self.history(key, ..)?.next().transpose().map(|newest| newest.map(|version| version.timestamp))
+        self.with_current(|version, horizon| read::newest_timestamp(version, horizon, key.as_ref(), Timestamp::MAX))
     }
 
     /// Whether [`history`](Self::history) gives a version of `key` at exactly `timestamp`.
@@ -224,8 +234,10 @@ impl Keyspace {
     /// # Errors
     /// `BelowRetained` for a timestamp below the floor.
     pub fn has_version(&self, key: impl AsRef<[u8]>, timestamp: Timestamp) -> Result<bool> {
-        self.with_current(|version, _| read::check_floor(version, timestamp))?;
-        Ok(self.history(key, timestamp..=timestamp)?.next().transpose()?.is_some())
+        self.with_current(|version, horizon| {
+            read::check_floor(version, timestamp)?;
+            Ok(read::newest_timestamp(version, horizon, key.as_ref(), timestamp)? == Some(timestamp))
+        })
     }
 
     /// All pairs in key order, as they are now, whatever is written while the iterator lives. An error comes as the first item.

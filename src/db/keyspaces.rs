@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::keyspace::KeyspaceCore;
 use super::world::{KeyspaceVersion, Mem};
+use crate::log::LogPosition;
 use crate::manifest::{Change, Edit, KeyspaceId, ManifestState};
 use crate::options::{KeyspaceOptions, Retention};
 use crate::sync::{Arc, Ordering};
@@ -35,9 +36,8 @@ impl Engine {
             |_| Ok(Edit::from(vec![create])),
             |world| {
                 if manual {
-                    // Both are raised before the manifest is edited, or after this keyspace is seen: it misses neither.
                     core.raise_admission_floor(self.manual_admission_floor.load(Ordering::SeqCst));
-                    core.raise_floor(self.manual_floor.load(Ordering::SeqCst));
+                    core.raise_floor(self.manual_floor.load(Ordering::SeqCst), LogPosition(0));
                 }
                 let version = KeyspaceVersion {
                     core: Arc::clone(&core),
@@ -76,6 +76,7 @@ impl Engine {
                 let snapshots = self.snapshots.lock();
                 if let Some(last) = world.get(core.id) {
                     snapshots.keep_dropped(last);
+                    self.counters.buffered_bytes.fetch_sub(last.active.charged() as u64, Ordering::Relaxed);
                     for (_, table) in last.tree.iter() {
                         table.mark_obsolete();
                     }
@@ -112,6 +113,7 @@ fn sensible(change: Change, known: &ManifestState) -> Option<Change> {
         }
         Change::LogStart { position, .. } => (*position > known.log.start_position).then_some(change),
         Change::LogProved { position } => (*position > known.log.proved).then_some(change),
+        Change::Closed { timestamp } => (*timestamp > known.closed).then_some(change),
         Change::LastTimestamp { timestamp } => (*timestamp > known.last_timestamp).then_some(change),
         _ => Some(change),
     }

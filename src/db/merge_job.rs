@@ -52,7 +52,7 @@ impl MergeInput {
             },
             floor,
             keyspace: keyspace.core.id,
-            outside: OutsideSources { mems: others, tree: Arc::clone(&keyspace.tree) },
+            outside: OutsideSources { mems: others, tree: Arc::clone(&keyspace.tree), newer_levels: 0 },
             options: table_options(keyspace, 0),
             cuts: None,
         }
@@ -70,7 +70,7 @@ impl MergeInput {
             },
             floor: keyspace.core.floor(),
             keyspace: keyspace.core.id,
-            outside: OutsideSources { mems: Vec::new(), tree: Arc::clone(&keyspace.tree) },
+            outside: OutsideSources { mems: Vec::new(), tree: Arc::clone(&keyspace.tree), newer_levels: 0 },
             options: table_options(keyspace, 0),
             cuts: None,
         }
@@ -103,6 +103,8 @@ impl MergeInput {
             outside: OutsideSources {
                 mems: keyspace.memtables().cloned().collect(),
                 tree: Arc::new(keyspace.tree.apply(&[], &removed)?),
+                // What is left of level 0 and overlaps is newer: a pick takes all that is older.
+                newer_levels: pick.first_level().max(1),
             },
             options: table_options(keyspace, pick.output_level),
             cuts: Some((compaction_options(keyspace), pick.grandparents.clone())),
@@ -132,34 +134,48 @@ pub(crate) fn range_tombstones(run: &[Arc<Table>]) -> Result<SourceRanges> {
 /// Every source of the keyspace that is not merged, as it was after the floor was raised. What lies at or below the floor only moves
 /// from one of these to another afterwards, and nothing is added to it (R1, R3).
 struct OutsideSources {
+    /// All newer than what is merged.
     mems: Vec<Arc<Mem>>,
     tree: Arc<TableTree>,
+    /// So many levels are newer than what is merged, the others older.
+    newer_levels: usize,
 }
 
 impl OutsideSources {
-    fn old_mems(&self, at_or_below: Timestamp) -> impl Iterator<Item = &Arc<Mem>> {
-        self.mems.iter().filter(move |mem| !mem.entries.is_empty() && mem.entries.min_timestamp() <= at_or_below)
+    /// Newer memtables that can hold something at or below a timestamp of what is merged: only with late commits, for whatever
+    /// came later on time has a higher timestamp (T2).
+    fn late_mems(&self, at_or_below: Timestamp) -> impl Iterator<Item = &Arc<Mem>> {
+        self.mems.iter().filter(move |mem| mem.entries.late() && mem.entries.min_timestamp() <= at_or_below)
+    }
+
+    /// The same for a table.
+    fn can_hold(&self, level: usize, table: &Table, at_or_below: Timestamp) -> bool {
+        let meta = table.meta();
+        meta.min_timestamp <= at_or_below && (meta.late || level >= self.newer_levels)
     }
 }
 
 impl Outside for OutsideSources {
     fn may_hold(&self, key: &[u8], at_or_below: Timestamp) -> Result<bool> {
-        let can = |table: &Arc<Table>| table.meta().min_timestamp <= at_or_below && table.meta().contains(key);
-        Ok(self.old_mems(at_or_below).any(|mem| mem.entries.may_hold(key, at_or_below))
-            || self.tree.level(0).iter().any(can)
-            || (1..LEVELS).any(|level| self.tree.level_for_key(level, key).is_some_and(can)))
+        let in_level0 = |table: &Arc<Table>| self.can_hold(0, table, at_or_below) && table.meta().contains(key);
+        let in_level = |level: usize| {
+            self.tree.level_for_key(level, key).is_some_and(|table| self.can_hold(level, table, at_or_below))
+        };
+        Ok(self.late_mems(at_or_below).any(|mem| mem.entries.may_hold(key, at_or_below))
+            || self.tree.level(0).iter().any(in_level0)
+            || (1..LEVELS).any(in_level))
     }
 
     fn spans(&self, start: &[u8], end: Option<&[u8]>, at_or_below: Timestamp) -> Result<Vec<(Slice, Option<Slice>)>> {
         let bound = end.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let mut spans: Vec<(Slice, Option<Slice>)> = Vec::new();
-        if self.old_mems(at_or_below).any(|mem| mem.entries.any_key_in(start, end)) {
+        if self.late_mems(at_or_below).any(|mem| mem.entries.any_key_in(start, end)) {
             spans.push((Slice::copy_of(start), end.map(Slice::copy_of)));
         }
         for level in 0..LEVELS {
             for table in self.tree.tables_overlapping(level, start, bound) {
-                let meta = table.meta();
-                if meta.min_timestamp <= at_or_below {
+                if self.can_hold(level, table, at_or_below) {
+                    let meta = table.meta();
                     let upper = exclusive(&meta.upper);
                     let ends = [upper.as_deref(), end].into_iter().flatten().min().map(Slice::copy_of);
                     spans.push((Slice::copy_of(start.max(&meta.smallest)), ends));

@@ -48,9 +48,7 @@ impl Options {
         let dir = dir.as_ref().to_owned();
         let fs = self.fs.clone().unwrap_or_else(|| Arc::new(StdFs));
         let lock = if self.read_only { None } else { Some(self.take(&*fs, &dir)?) };
-        let loaded = manifest::load(&*fs, &dir)?;
-        self.check_existence(&dir, loaded.is_some())?;
-        let (recovered, parts) = recover(self, fs, dir, loaded, lock)?;
+        let (recovered, parts) = self.recover(fs, dir, lock)?;
         let engine = Arc::new(Engine::new(parts));
         if !engine.options.read_only {
             for unit in recovered.units {
@@ -110,6 +108,22 @@ impl Options {
         take_lock(fs, dir)
     }
 
+    /// Reads what is on disk. Without the lock a writer may have moved on between one file and the next: then it is read again.
+    fn recover(self, fs: Arc<dyn Fs>, dir: PathBuf, lock: Option<Box<dyn FileLock>>) -> Result<(Rest, Parts)> {
+        let mut tries = if self.read_only { READ_ONLY_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let read = manifest::load(&*fs, &dir).and_then(|loaded| {
+                self.check_existence(&dir, loaded.is_some())?;
+                read_state(&self, &fs, &dir, loaded)
+            });
+            match read {
+                Err(Error::Corruption { .. } | Error::Io { .. }) if tries > 0 => {}
+                read => return read.map(|found| found.into_parts(self, fs, dir, lock)),
+            }
+        }
+    }
+
     fn check_existence(&self, dir: &Path, is_there: bool) -> Result<()> {
         if !is_there && (self.read_only || !self.create_if_missing) {
             return Err(missing(dir));
@@ -122,6 +136,9 @@ impl Options {
 }
 
 const LOCK: &str = "LOCK";
+
+/// How often a read-only opening reads what a writer may be changing.
+const READ_ONLY_TRIES: u32 = 4;
 
 fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
     let path = dir.join(LOCK);
@@ -160,42 +177,59 @@ struct Rest {
     units: Vec<FlushUnit>,
 }
 
+/// What is on disk, read.
+struct Found {
+    state: ManifestState,
+    store: Arc<TableStore>,
+    world: World,
+    horizon: Horizon,
+    highest: FileNumber,
+    rest: Rest,
+}
+
 /// Reads everything that an open database needs, and writes nothing.
-fn recover(
-    options: Options,
-    fs: Arc<dyn Fs>,
-    dir: PathBuf,
-    loaded: Option<Loaded>,
-    lock: Option<Box<dyn FileLock>>,
-) -> Result<(Rest, Parts)> {
+fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Loaded>) -> Result<Found> {
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes as u64));
-    let store = TableStore::new(Arc::clone(&fs), dir.clone(), cache, options.max_open_files);
+    let store = TableStore::new(Arc::clone(fs), dir.to_owned(), cache, options.max_open_files);
     let state = loaded.as_ref().map_or_else(fresh_state, |loaded| loaded.state.clone());
     let mut replay = Replay::new(&state, &store, options.memtable_bytes);
-    let log_dir = dir.clone();
-    let log = log::recover(&*fs, &dir, &expectation(&state), &mut |record| replay.apply(&record, &log_dir))?;
+    let log = log::recover(&**fs, dir, &expectation(&state), &mut |record| replay.apply(&record, dir))?;
     if let (Some(loaded), Some((number, len))) = (&loaded, log.manifest_proof) {
         loaded.check_proof(number, len)?;
     }
-    let highest = highest_number(&*fs, &dir)?;
     let horizon = Horizon { sequence: replay.sequence, last_timestamp: replay.last_timestamp };
-    let commit =
-        CommitState { next_sequence: replay.sequence + 1, last_timestamp: replay.last_timestamp, closed: state.closed };
-    let (world, units) = (replay.world(), std::mem::take(&mut replay.units));
-    drop(replay);
-    let parts = Parts {
-        dir,
-        fs,
-        options,
-        store,
-        current: Current::new(world, horizon),
-        commit,
-        next_file: FileNumber(state.file_number_bound.0.max(highest.0 + 1)),
-        next_log: log.next,
-        manifest: ManifestCell::Recovered(Box::new(state)),
-        lock,
-    };
-    Ok((Rest { log, units }, parts))
+    let (world, units) = (replay.world(), replay.units);
+    let highest = highest_number(&**fs, dir)?;
+    Ok(Found { state, store, world, horizon, highest, rest: Rest { log, units } })
+}
+
+impl Found {
+    fn into_parts(
+        self,
+        options: Options,
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        lock: Option<Box<dyn FileLock>>,
+    ) -> (Rest, Parts) {
+        let commit = CommitState {
+            next_sequence: self.horizon.sequence + 1,
+            last_timestamp: self.horizon.last_timestamp,
+            closed: self.state.closed,
+        };
+        let parts = Parts {
+            dir,
+            fs,
+            options,
+            store: self.store,
+            current: Current::new(self.world, self.horizon),
+            commit,
+            next_file: FileNumber(self.state.file_number_bound.0.max(self.highest.0 + 1)),
+            next_log: self.rest.log.next,
+            manifest: ManifestCell::Recovered(Box::new(self.state)),
+            lock,
+        };
+        (self.rest, parts)
+    }
 }
 
 fn fresh_state() -> ManifestState {

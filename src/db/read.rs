@@ -83,12 +83,28 @@ pub(crate) fn newest(
     key: &[u8],
     timestamp: Timestamp,
 ) -> Result<Option<StoredVersion>> {
+    look_up(version, horizon, key, timestamp).map(Lookup::into_point)
+}
+
+/// The timestamp of the newest version of `key` at or below `timestamp` that history gives.
+pub(crate) fn newest_timestamp(
+    version: &KeyspaceVersion,
+    horizon: Horizon,
+    key: &[u8],
+    timestamp: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let lookup = look_up(version, horizon, key, timestamp)?;
+    Ok(lookup.newest_retained(version.core.floor()))
+}
+
+/// Asks one source after the other, newest first, until no older one can have a newer version (T2).
+fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: Timestamp) -> Result<Lookup> {
     let mut lookup = Lookup::new(timestamp);
     for mem in version.memtables().filter(|mem| !mem.entries.is_empty()) {
         let point = mem.entries.get(key, timestamp, horizon.sequence);
         let tombstone = mem.entries.covering(key, timestamp, horizon.sequence);
         if lookup.offer(point, tombstone) {
-            return Ok(lookup.into_point());
+            return Ok(lookup);
         }
     }
     let newer = version.tree.level(0).iter().filter(|table| table.meta().contains(key));
@@ -106,7 +122,7 @@ pub(crate) fn newest(
             break;
         }
     }
-    Ok(lookup.into_point())
+    Ok(lookup)
 }
 
 /// One source of a keyspace.

@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::keyspace::KeyspaceCore;
 use super::world::Mem;
 use crate::log::LogPosition;
-use crate::manifest::{Change, Edit};
+use crate::manifest::Change;
 use crate::options::Retention;
 use crate::sync::{Arc, Ordering};
 use crate::{Error, Result, Timestamp};
@@ -26,12 +26,12 @@ pub(crate) struct MergeFloor {
 impl Engine {
     /// The floor for a merge in a keyspace, raised to where its retention allows. `flushed`: the memtable that this very merge makes durable.
     pub(crate) fn raise_merge_floor(&self, core: &KeyspaceCore, flushed: Option<&Arc<Mem>>) -> Result<MergeFloor> {
-        let standing = core.floor();
-        let unchanged = MergeFloor { floor: standing, log_end: LogPosition(0) };
         let state = self.commit.lock();
+        let standing = core.floor();
         let last = self.current.horizon().last_timestamp;
         let wanted = match core.options.retention {
-            Retention::Manual => return Ok(unchanged),
+            // Durable before anybody sees it.
+            Retention::Manual => return Ok(MergeFloor { floor: standing, log_end: LogPosition(0) }),
             Retention::Latest => last,
             Retention::Window(length) => last.saturating_sub(length),
         };
@@ -40,18 +40,21 @@ impl Engine {
             let others = keyspace.memtables().filter(|mem| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, mem)));
             others.filter_map(|mem| mem.first_unlogged()).min()
         });
+        // Another merge may have raised the floor to where it stands and not have named it yet. What that one relies on holds
+        // for this one as well: the log is to be synced as far, and what only its own flush makes durable is stayed below.
+        let wanted = wanted.max(standing);
         let floor = unlogged.map_or(wanted, |unlogged| wanted.min(unlogged - 1));
         if floor <= standing {
-            return Ok(unchanged);
+            return Ok(MergeFloor { floor, log_end: core.floor_log_end() });
         }
         core.raise_admission_floor(floor);
         let (reserved, log_end) = (state.reserved(), self.log()?.end());
         drop(state);
         if !self.in_flight.wait_published(reserved, &self.current.published) {
             self.check_sound()?;
-            return Ok(unchanged);
+            return Err(Error::Closed);
         }
-        core.raise_floor(floor);
+        core.raise_floor(floor, log_end);
         Ok(MergeFloor { floor, log_end })
     }
 
@@ -61,7 +64,8 @@ impl Engine {
         if floor == 0 {
             return Err(Error::invalid("the retained timestamp must be above 0"));
         }
-        let _one_at_a_time = self.retaining.lock();
+        // No keyspace is made meanwhile, so none misses the floor.
+        let _one_at_a_time = self.keyspaces.lock();
         let last = self.current.horizon().last_timestamp;
         if floor > last {
             return Err(Error::FutureTimestamp { requested: floor, last });
@@ -78,16 +82,13 @@ impl Engine {
         let (reserved, log_end) = (state.reserved(), self.log()?.end());
         drop(state);
         self.make_durable(reserved, log_end, |keyspace| keyspace.is_manual(), floor)?;
-        self.edit(
-            |_| Ok(Edit::from(vec![Change::ManualFloor { floor }, Change::LogProved { position: log_end.0 }])),
-            |world| {
-                self.manual_floor.fetch_max(floor, Ordering::SeqCst);
-                for keyspace in world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
-                    keyspace.core.raise_floor(floor);
-                }
-                Ok((world.clone(), ()))
-            },
-        )?;
+        self.edit_in_living(vec![Change::ManualFloor { floor }, Change::LogProved { position: log_end.0 }], |world| {
+            self.manual_floor.fetch_max(floor, Ordering::SeqCst);
+            for keyspace in world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
+                keyspace.core.raise_floor(floor, log_end);
+            }
+            Ok((world.clone(), ()))
+        })?;
         self.background.wake_all();
         Ok(floor)
     }
@@ -106,13 +107,8 @@ impl Engine {
         let (reserved, log_end) = (state.reserved(), self.log()?.end());
         drop(state);
         self.make_durable(reserved, log_end, |_| true, timestamp)?;
-        self.edit(
-            |known| {
-                let timestamp = timestamp.max(known.closed);
-                Ok(Edit::from(vec![Change::Closed { timestamp }, Change::LogProved { position: log_end.0 }]))
-            },
-            |world| Ok((world.clone(), ())),
-        )?;
+        let changes = vec![Change::Closed { timestamp }, Change::LogProved { position: log_end.0 }];
+        self.edit_in_living(changes, |world| Ok((world.clone(), ())))?;
         self.closed_timestamp.fetch_max(timestamp, Ordering::SeqCst);
         Ok(())
     }

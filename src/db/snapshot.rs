@@ -91,7 +91,12 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.session.engine().snapshots.lock().live.remove(&self.number);
+        let engine = self.session.engine();
+        engine.snapshots.lock().live.remove(&self.number);
+        // What merges above it had to keep for it is worth another try.
+        for keyspace in engine.world().keyspaces() {
+            keyspace.core.attempts.lock().retain(|_, floor| *floor < self.registered.timestamp);
+        }
     }
 }
 

@@ -49,7 +49,7 @@ mod writer;
 
 pub(crate) use plan::{Cut, Expectation, LogStart, Proof};
 pub(crate) use reader::RecordRef;
-pub(crate) use record::{COMMIT, MAX_PAYLOAD};
+pub(crate) use record::COMMIT;
 pub(crate) use recovery::{Recovered, recover, sync_survivors};
 pub(crate) use segment::SegmentInfo;
 pub(crate) use writer::{Log, LogEnv};

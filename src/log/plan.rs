@@ -251,8 +251,9 @@ mod tests {
     #[test]
     fn a_log_ends_where_nothing_proves_more() {
         type Found = Vec<(FileNumber, Result<SegmentHeader, DecodeError>)>;
+        type Case<'a> = (&'a str, Found, &'a [Cut], Reached, u64, Option<Cut>);
         let start = at(3, 60);
-        let cases: [(&str, Found, &[Cut], Reached, u64, Option<Cut>); 8] = [
+        let cases: [Case<'_>; 8] = [
             ("in order", vec![segment(3, 50)], &[], reached(1, 90, 90), 4, None),
             ("torn", vec![segment(3, 50)], &[], Reached { torn: true, ..reached(1, 90, 0) }, 4, Some(cut(3, 90, 4))),
             ("later", vec![segment(3, 50), segment(5, 99)], &[], reached(1, 90, 0), 6, Some(cut(3, 90, 6))),

@@ -31,7 +31,6 @@ pub(crate) struct RecordRef<'a> {
     pub(crate) end: LogPosition,
     pub(crate) kind: u8,
     pub(crate) flags: u8,
-    pub(crate) synced: LogPosition,
     pub(crate) payload: &'a [u8],
 }
 
@@ -66,8 +65,8 @@ impl SegmentReader {
         let end = offset.checked_add(header.record_len()).filter(|end| *end <= limit.min(self.len));
         let (Some(end), Ok(len)) = (end, usize::try_from(header.len)) else { return Ok(None) };
         let payload = self.bytes(offset + RECORD_HEADER_LEN as u64, len)?.unwrap_or_default();
-        let RecordHeader { kind, flags, synced, .. } = header;
-        let record = RecordRef { position, end: segment.position_at(end), kind, flags, synced, payload };
+        let RecordHeader { kind, flags, .. } = header;
+        let record = RecordRef { position, end: segment.position_at(end), kind, flags, payload };
         Ok(header.fits(place, payload).then_some(record))
     }
 

@@ -108,7 +108,7 @@ impl Tree {
             latest: true,
             snapshots: BTreeSet::new(),
             quiet: false,
-            count_dead: seed % 2 == 0,
+            count_dead: seed.is_multiple_of(2),
             next_file: 1,
             now: 0,
             model: Rows::new(),
@@ -126,6 +126,14 @@ impl Tree {
         self.memtable.entry(key).or_default().insert(0, version);
         if self.memtable.len() as u64 * 100 >= self.memtable_bytes {
             self.flush();
+        }
+    }
+
+    /// Beside so many workers, which finish a job every now and then.
+    fn write_beside(&mut self, workers: usize, key: u32, dead: bool) {
+        self.write(key, dead);
+        if self.now.is_multiple_of(16) {
+            self.step(workers);
         }
     }
 
@@ -277,15 +285,20 @@ impl Tree {
         }
     }
 
-    /// Starts what can run beside `workers` others, finishes one of those that run, at random. Returns whether any did.
+    /// Has all workers busy if there is so much to do, then finishes one job. Returns whether there was one.
     fn step(&mut self, workers: usize) -> bool {
+        self.start_some(workers);
+        self.finish_one()
+    }
+
+    fn start_some(&mut self, workers: usize) {
         while self.jobs.len() < workers {
             let Some(pick) = pick(&self.shape()) else { break };
             self.start(pick);
         }
-        self.finish_one()
     }
 
+    /// One of those that run, at random.
     fn finish_one(&mut self) -> bool {
         let some = !self.jobs.is_empty();
         if some {
