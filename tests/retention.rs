@@ -205,15 +205,13 @@ fn overwritten_versions_go_from_idle_ranges_when_the_floor_passes_them() {
     }
     db.flush().unwrap();
     settle(&db);
-    let before = db.metrics().table_bytes;
     assert_eq!(versions_in_tables(&db, "k"), 20 * 200);
     db.retain_from(db.last_timestamp()).unwrap();
     settle(&db);
-    let after = db.metrics().table_bytes;
+    let left = versions_in_tables(&db, "k");
+    assert!(left <= 300, "{left} versions of 200 keys: more than levels that cover each other explain");
     db.compact().unwrap();
-    let least = db.metrics().table_bytes;
     assert_eq!(versions_in_tables(&db, "k"), 200);
-    assert!(after < before / 4 && after <= least * 5 / 4, "{before} bytes, then {after}, {least} at least");
 }
 
 // S18
