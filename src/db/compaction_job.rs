@@ -11,10 +11,9 @@ use crate::compaction::{FileView, KeyRange, ManualProgress, ManualStep, Pick, Ru
 use crate::format::FileNumber;
 use crate::fs::Purpose;
 use crate::manifest::{Change, KeyspaceId};
-use crate::options::Retention;
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::table::UpperBound;
-use crate::{Error, Result, Slice, Timestamp};
+use crate::{Error, Result, Slice};
 
 /// A compaction that was picked, and holds its inputs until it is finished.
 #[derive(Debug)]
@@ -73,21 +72,10 @@ impl Engine {
             options: compaction_options(keyspace),
             levels: levels.collect(),
             running: &running,
-            floor: self.wanted_floor(keyspace),
+            floor: self.reachable_floor(&keyspace.core, keyspace.memtables()),
             next_file: self.next_file_number(),
             quiet: jobs.quiet,
         })
-    }
-
-    /// The floor that a merge would raise to.
-    fn wanted_floor(&self, keyspace: &KeyspaceVersion) -> Timestamp {
-        let last = self.current.horizon().last_timestamp;
-        let floor = keyspace.core.floor();
-        match keyspace.core.options.retention {
-            Retention::Manual => floor,
-            Retention::Latest => floor.max(last),
-            Retention::Window(length) => floor.max(last.saturating_sub(length)),
-        }
     }
 
     /// The most urgent compaction of the keyspace whose turn it is.
@@ -139,7 +127,13 @@ impl Engine {
             attempts.extend(outcome.tables.iter().map(|table| (table.meta().number, floor.floor)));
             removed.iter().for_each(|(_, number)| _ = attempts.remove(number));
         }
+        let took_late = removed.iter().any(|(level, number)| {
+            keyspace.tree.level(*level).iter().any(|table| table.meta().number == *number && table.meta().late)
+        });
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
+        if took_late && outcome.stats.has_dropped() {
+            core.forget_attempts_besides(&outcome.tables);
+        }
         let count = |counter: &AtomicU64, by: u64| _ = counter.fetch_add(by, Ordering::Relaxed);
         count(&self.counters.compactions, 1);
         count(&self.counters.compacted_bytes_read, job.pick.bytes);

@@ -148,6 +148,11 @@ impl Engine {
             }
             Ok((next, ()))
         })?;
+        for (id, mem, outcome) in &outcomes {
+            if mem.entries.late() && outcome.stats.has_dropped() {
+                self.keyspace_core(*id).iter().for_each(|core| core.forget_attempts_besides(&outcome.tables));
+            }
+        }
         let freed: usize = unit.mems.iter().map(|(_, mem)| mem.charged()).sum();
         self.counters.sealed_bytes.fetch_sub(freed as u64, Ordering::Relaxed);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use crate::log::LogPosition;
 use crate::manifest::KeyspaceId;
 use crate::options::{CommitOptions, KeyspaceSettings, Retention};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::table::Table;
 use crate::{Error, Result, Slice, Timestamp};
 
 /// What all versions of a keyspace share.
@@ -71,6 +72,12 @@ impl KeyspaceCore {
     /// Under the commit lock.
     pub(crate) fn raise_admission_floor(&self, to: Timestamp) {
         self.admission_floor.fetch_max(to, Ordering::SeqCst);
+    }
+
+    /// A merge has dropped late versions and written `tables`. Merges before it may have kept tombstones because of them (R3),
+    /// which are worth another try.
+    pub(crate) fn forget_attempts_besides(&self, tables: &[Arc<Table>]) {
+        self.attempts.lock().retain(|number, _| tables.iter().any(|table| table.meta().number == *number));
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

@@ -30,6 +30,7 @@ pub(crate) struct MergeInput {
 pub(crate) struct MergeOutcome {
     /// In key order; on disk and synced, named by nothing yet.
     pub(crate) tables: Vec<Arc<Table>>,
+    pub(crate) stats: CollectStats,
 }
 
 impl MergeOutcome {
@@ -245,9 +246,9 @@ impl Engine {
             still_needed(written)
         };
         let merged = collect(input.collect, &rules, &input.outside, &mut sink, &mut progress);
-        let merged = merged.and_then(|_| sink.cut());
-        merged.inspect_err(|_| sink.give_up())?;
-        Ok(MergeOutcome { tables: sink.tables })
+        let merged = merged.and_then(|stats| sink.cut().map(|()| stats));
+        let stats = merged.inspect_err(|_| sink.give_up())?;
+        Ok(MergeOutcome { tables: sink.tables, stats })
     }
 }
 

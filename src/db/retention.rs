@@ -24,26 +24,40 @@ pub(crate) struct MergeFloor {
 }
 
 impl Engine {
+    /// The floor that a merge beside `memtables` may drop by now.
+    ///
+    /// It is the floor that pickers have to reckon with: one that no merge reaches would have them pick the same files for ever.
+    pub(crate) fn reachable_floor<'a>(
+        &self,
+        core: &KeyspaceCore,
+        memtables: impl Iterator<Item = &'a Arc<Mem>>,
+    ) -> Timestamp {
+        let standing = core.floor();
+        let last = self.current.horizon().last_timestamp;
+        let wanted = match core.options.retention {
+            Retention::Manual => return standing,
+            Retention::Latest => last,
+            Retention::Window(length) => last.saturating_sub(length),
+        };
+        let unlogged = memtables.filter_map(|mem| mem.first_unlogged()).min();
+        // Another merge may have raised the floor to where it stands and not have named it yet. What that one relies on holds
+        // for this one as well: the log is to be synced as far, and what only its own flush makes durable is stayed below.
+        let wanted = wanted.max(standing);
+        unlogged.map_or(wanted, |unlogged| wanted.min(unlogged - 1))
+    }
+
     /// The floor for a merge in a keyspace, raised to where its retention allows. `flushed`: the memtable that this very merge makes durable.
     pub(crate) fn raise_merge_floor(&self, core: &KeyspaceCore, flushed: Option<&Arc<Mem>>) -> Result<MergeFloor> {
         let state = self.commit.lock();
         let standing = core.floor();
-        let last = self.current.horizon().last_timestamp;
-        let wanted = match core.options.retention {
+        if core.is_manual() {
             // Durable before anybody sees it.
-            Retention::Manual => return Ok(MergeFloor { floor: standing, log_end: LogPosition(0) }),
-            Retention::Latest => last,
-            Retention::Window(length) => last.saturating_sub(length),
-        };
+            return Ok(MergeFloor { floor: standing, log_end: LogPosition(0) });
+        }
         let world = self.world();
-        let unlogged = world.get(core.id).and_then(|keyspace| {
-            let others = keyspace.memtables().filter(|mem| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, mem)));
-            others.filter_map(|mem| mem.first_unlogged()).min()
-        });
-        // Another merge may have raised the floor to where it stands and not have named it yet. What that one relies on holds
-        // for this one as well: the log is to be synced as far, and what only its own flush makes durable is stayed below.
-        let wanted = wanted.max(standing);
-        let floor = unlogged.map_or(wanted, |unlogged| wanted.min(unlogged - 1));
+        let mems = world.get(core.id).into_iter().flat_map(|keyspace| keyspace.memtables());
+        let others = mems.filter(|mem| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, mem)));
+        let floor = self.reachable_floor(core, others);
         if floor <= standing {
             return Ok(MergeFloor { floor, log_end: core.floor_log_end() });
         }

@@ -95,6 +95,13 @@ pub(crate) struct CollectStats {
     pub(crate) range_tombstones_out: u64,
 }
 
+impl CollectStats {
+    /// Whether less came out than went in.
+    pub(crate) fn has_dropped(&self) -> bool {
+        self.versions_out < self.versions_in || self.range_tombstones_out < self.range_tombstones_in
+    }
+}
+
 /// After how many keys, and versions of one key, `progress` is called.
 const PROGRESS_STEP: u64 = 256;
 
