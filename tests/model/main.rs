@@ -13,6 +13,7 @@
 )]
 
 mod crash;
+mod fault;
 mod held;
 mod model;
 mod read;
