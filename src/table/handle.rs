@@ -9,6 +9,7 @@ use std::sync::Weak;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
+use super::tally::Tally;
 use super::{BlockCache, Caching, TableCursor, TableMeta, TableReader};
 use crate::format::FileKind;
 use crate::fs::{Fs, Purpose};
@@ -25,6 +26,7 @@ pub(crate) struct TableStore {
     /// The open tables, in the order in which they were opened or spared last.
     open: Mutex<VecDeque<Weak<Slot>>>,
     opened: AtomicU64,
+    filtered: Arc<Tally>,
     /// Held for reading while an obsolete file is removed. Once it is set the directory may be another database's.
     ended: RwLock<bool>,
 }
@@ -55,6 +57,11 @@ impl TableStore {
 
     pub(crate) fn cache(&self) -> &Arc<BlockCache<Bytes>> {
         &self.cache
+    }
+
+    /// What the filters of all tables were good for.
+    pub(crate) fn filtered(&self) -> &Tally {
+        &self.filtered
     }
 
     /// How often a file was opened.
@@ -164,7 +171,13 @@ impl Table {
             return Ok(reader);
         }
         let store = &self.store;
-        let reader = Arc::new(TableReader::open(&store.fs, &store.dir, self.meta.number, store.cache.clone())?);
+        let reader = Arc::new(TableReader::open(
+            &store.fs,
+            &store.dir,
+            self.meta.number,
+            store.cache.clone(),
+            store.filtered.clone(),
+        )?);
         if reader.meta().bytes != self.meta.bytes {
             let reason = format!("file has {} bytes, the manifest says {}", reader.meta().bytes, self.meta.bytes);
             return Err(reader.source.corruption(0, reason));

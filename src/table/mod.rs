@@ -31,6 +31,7 @@ mod reader;
 mod row;
 mod rows;
 mod run;
+mod tally;
 mod verify;
 mod writer;
 

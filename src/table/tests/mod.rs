@@ -96,7 +96,7 @@ fn write(fs: &MemFs, number: u64, options: TableOptions, model: &Model) -> Table
 
 fn open(fs: &MemFs, number: u64) -> Result<Arc<TableReader>> {
     let cache = Arc::new(BlockCache::new(1 << 20));
-    TableReader::open(&any(fs), Path::new(DIR), FileNumber(number), cache).map(Arc::new)
+    TableReader::open(&any(fs), Path::new(DIR), FileNumber(number), cache, Arc::default()).map(Arc::new)
 }
 
 fn cursor(reader: &Arc<TableReader>) -> TableCursor {
