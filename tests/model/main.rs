@@ -7,6 +7,7 @@
     unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::cast_possible_truncation,
     clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "a test"
