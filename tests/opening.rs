@@ -563,9 +563,9 @@ fn opening_does_not_read_tables_and_does_not_depend_on_the_number_of_rows() {
         // What is in tables is not replayed; only the segment that is being written may hold some of it still.
         let db = on(&memory).wal_segment_bytes(16 << 10).open("db").unwrap();
         let keyspace = db.keyspace("k").unwrap();
-        for start in (0..rows).step_by(1000) {
+        for start in (0..rows).step_by(100) {
             let mut batch = WriteBatch::new();
-            (start..rows.min(start + 1000)).for_each(|n| batch.put(&keyspace, format!("{n:08}"), "a value of a row"));
+            (start..rows.min(start + 100)).for_each(|n| batch.put(&keyspace, format!("{n:08}"), "a value of a row"));
             db.commit(batch).unwrap();
         }
         db.compact().unwrap();
