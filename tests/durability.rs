@@ -335,10 +335,13 @@ fn a_flipped_bit_gives_the_right_answer_or_corruption() {
             let image = fs.kill();
             image.write_file(&path, damaged).unwrap();
             flips += 1;
-            noticed += u32::from(read_all(&image, &model, &format!("{name}, a bit of byte {at} of {}", bytes.len())));
+            let seen = read_all(&image, &model, &format!("{name}, a bit of byte {at} of {}", bytes.len()));
+            // What tables cover of the log is not read again. Everything else is, or verify reads it.
+            assert!(seen || name.ends_with(".log"), "{name}: nobody has noticed byte {at}");
+            noticed += u32::from(seen);
         }
     }
-    assert!(flips > 1000 && noticed * 10 > flips * 9, "{noticed} of {flips} noticed");
+    assert!(flips > 1000 && noticed * 10 > flips * 8, "{noticed} of {flips} noticed");
 }
 
 // S27
