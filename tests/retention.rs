@@ -446,7 +446,7 @@ fn retention_that_is_interrupted_anywhere_answers_rightly_and_finishes_on_the_ne
         (Purpose::Compaction, Operation::Create),
         (Purpose::Compaction, Operation::Append),
         (Purpose::Compaction, Operation::Sync),
-        (Purpose::Directory, Operation::SyncDir),
+        (Purpose::Compaction, Operation::SyncDir),
         (Purpose::Manifest, Operation::Append),
         (Purpose::Manifest, Operation::Sync),
         (Purpose::Table, Operation::Read),

@@ -9,6 +9,7 @@
 //! git's log, and after the first half was given up, all that must still hold from the middle on.
 
 #![allow(
+    unreachable_pub,
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
@@ -85,26 +86,10 @@ fn show(progress: &str) {
     let _ = write!(stderr, "{progress}{end}");
 }
 
-fn table(summary: &Summary) {
-    let loaded = &summary.loaded;
-    let per_second = loaded.commits.len() as f64 / loaded.took.as_secs_f64();
-    println!("commits            {:>12}   {per_second:.0} a second", loaded.commits.len());
-    println!("paths              {:>12}", loaded.paths);
-    println!("puts               {:>12}   {} bytes of content", loaded.puts, loaded.value_bytes);
-    println!("deletes            {:>12}", loaded.deletes);
-    println!("trees compared     {:>12}   forward and backward, in {:.1?}", summary.trees, summary.checks_took);
-    if let Some(path) = &loaded.busiest {
-        println!("longest history    {:>12}   {}", summary.history, path.escape_ascii());
-    }
-    println!("bytes in tables    {:>12}   all history", summary.table_bytes_before);
-    println!("                   {:>12}   from commit {} on", summary.table_bytes_after, summary.floor);
-    println!("differences        {:>12}", summary.differences.len());
-}
-
 fn main() -> ExitCode {
     match start() {
         Ok(summary) => {
-            table(&summary);
+            print!("{summary}");
             summary.differences.iter().take(20).for_each(|difference| eprintln!("{difference}"));
             if summary.differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

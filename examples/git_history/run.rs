@@ -1,5 +1,6 @@
 //! One run: load, check, retain from the middle, compact, check again.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,14 +72,15 @@ pub fn run(repository: &Repository, dir: &Path, settings: Settings, progress: &m
         checker.differ(format!("tables took {table_bytes_before} bytes and take {table_bytes_after} after retention"));
     }
     let mut trees = samples.len();
-    for timestamp in samples.into_iter().chain([floor, floor - 1]) {
+    let samples: Vec<_> = samples.into_iter().chain([floor, floor - 1]).collect();
+    for (i, timestamp) in samples.iter().copied().enumerate() {
         if timestamp < floor {
             checker.refused_at(timestamp);
         } else {
             checker.tree_at(timestamp)?;
             trees += 1;
         }
-        progress(&format!("{trees} trees compared"));
+        progress(&format!("{} of {} reads after retention", i + 1, samples.len()));
     }
     if let Some(path) = &loaded.busiest {
         checker.history_of(path, floor)?;
@@ -89,6 +91,25 @@ pub fn run(repository: &Repository, dir: &Path, settings: Settings, progress: &m
     db.close()?;
     let checks_took = start.elapsed();
     Ok(Summary { loaded, trees, history, floor, table_bytes_before, table_bytes_after, checks_took, differences })
+}
+
+/// A short table.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let loaded = &self.loaded;
+        let per_second = loaded.commits.len() as f64 / loaded.took.as_secs_f64();
+        writeln!(f, "commits            {:>12}   {per_second:.0} a second", loaded.commits.len())?;
+        writeln!(f, "paths              {:>12}", loaded.paths)?;
+        writeln!(f, "puts               {:>12}   {} bytes of content", loaded.puts, loaded.value_bytes)?;
+        writeln!(f, "deletes            {:>12}", loaded.deletes)?;
+        writeln!(f, "trees compared     {:>12}   forward and backward, in {:.1?}", self.trees, self.checks_took)?;
+        if let Some(path) = &loaded.busiest {
+            writeln!(f, "longest history    {:>12}   {}", self.history, path.escape_ascii())?;
+        }
+        writeln!(f, "bytes in tables    {:>12}   all history", self.table_bytes_before)?;
+        writeln!(f, "                   {:>12}   from commit {} on", self.table_bytes_after, self.floor)?;
+        writeln!(f, "differences        {:>12}", self.differences.len())
+    }
 }
 
 /// Timestamps from 1 to `last`, evenly spread, both ends included.

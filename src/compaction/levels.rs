@@ -27,9 +27,6 @@ pub(crate) struct CompactionOptions {
 }
 
 impl CompactionOptions {
-    /// Level 0 and six sorted ones.
-    pub(crate) const LEVELS: usize = 7;
-
     pub(crate) fn new(target_file_bytes: u64, level_base_bytes: u64) -> Self {
         Self { target_file_bytes, level_base_bytes, level0_files: 4, level_multiplier: 10 }
     }
@@ -70,7 +67,7 @@ impl FileView<'_> {
 #[derive(Debug)]
 pub(crate) struct Shape<'a> {
     pub(crate) options: CompactionOptions,
-    /// Level 0 newest first (T2), the others by smallest key (T3). There are [`CompactionOptions::LEVELS`] of them.
+    /// Level 0 newest first (T2), the others by smallest key (T3). There are [`LEVELS`](crate::manifest::LEVELS) of them.
     pub(crate) levels: Vec<Vec<FileView<'a>>>,
     /// The compactions that run.
     pub(crate) running: &'a [Running],

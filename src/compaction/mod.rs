@@ -10,7 +10,7 @@
 //! pick      the most urgent compaction that can run now
 //! retention what to rewrite because of what the floor frees, when sizes ask for nothing
 //! manual    compaction of a range down to the last level, a step at a time
-//! split     where outputs are cut, and how one compaction is spread over workers
+//! split     where outputs are cut
 //! pressure  how much writers and compactions are slowed down
 //! ```
 
@@ -29,9 +29,9 @@ mod split;
 mod tests;
 
 pub(crate) use job::{Grandparent, Pick, Reason, Running};
-pub(crate) use levels::{CompactionOptions, FileView, Shape, Targets};
+pub(crate) use levels::{CompactionOptions, FileView, Shape};
 pub(crate) use manual::{ManualProgress, ManualStep};
 pub(crate) use pick::pick;
 pub(crate) use pressure::{Backlog, Limits, Pacer, Pressure, RateLimiter};
 pub(crate) use range::KeyRange;
-pub(crate) use split::{Splitter, subranges};
+pub(crate) use split::Splitter;

@@ -1,15 +1,10 @@
-//! Where the outputs of a compaction are cut, and how one compaction is spread over workers.
+//! Where the outputs of a compaction are cut.
 //!
 //! Cuts prefer the edges of the level after the output's (grandparents), so that compacting an output later reads no file of
 //! that level for a sliver. All cuts lie between keys (T3).
 
-use std::ops::RangeInclusive;
-
+use super::CompactionOptions;
 use super::job::Grandparent;
-use super::{CompactionOptions, Pick, Shape};
-use crate::Slice;
-use crate::format::shared_prefix;
-use crate::table::{TableMeta, UpperBound};
 
 /// Decides where one output ends and the next begins.
 #[derive(Debug)]
@@ -75,81 +70,4 @@ impl<'a> Splitter<'a> {
         let half = self.target_file_bytes / 2;
         bytes >= half && (next_edge > self.target_file_bytes || bytes >= half.saturating_add(half / 5 * 4))
     }
-}
-
-/// Up to `parts - 1` keys at which the work of `pick` falls into parts of about equal bytes: a part holds the keys from one of
-/// them (or the start) up to, but not with, the next. Fewer where files have too few edges, or parts would be smaller than a
-/// file.
-pub(crate) fn subranges(shape: &Shape<'_>, pick: &Pick, parts: usize) -> Vec<Slice> {
-    let least = shape.options.target_file_bytes.max(1);
-    let parts = (pick.bytes / least).min(parts as u64);
-    if pick.trivial_move || parts < 2 {
-        return Vec::new();
-    }
-    let mut inputs: Vec<&TableMeta> = Vec::new();
-    for (level, numbers) in &pick.inputs {
-        inputs.extend(shape.level(*level).iter().map(|file| file.meta).filter(|meta| numbers.contains(&meta.number)));
-    }
-    let spans: Vec<Span> = inputs.iter().map(|meta| Span::of(meta, pick)).collect();
-    let mut edges: Vec<&Slice> = inputs.iter().map(|meta| &meta.smallest).collect();
-    edges.extend(pick.grandparents.iter().map(|grandparent| &grandparent.smallest));
-    edges.retain(|edge| **edge > pick.range.start && pick.range.end.admits(edge));
-    edges.sort_unstable();
-    edges.dedup();
-
-    let before = |edge: &Slice| {
-        let at = position(edge, pick);
-        spans.iter().map(|span| span.before(at)).fold(0, u64::saturating_add)
-    };
-    let edges: Vec<(&Slice, u64)> = edges.into_iter().map(|edge| (edge, before(edge))).collect();
-    let mut cuts = Vec::new();
-    let mut cut_at = 0;
-    for part in 1..parts {
-        let due = pick.bytes / parts * part;
-        let Some((edge, at)) = edges.iter().min_by_key(|(_, at)| at.abs_diff(due)) else { break };
-        if at.saturating_sub(cut_at) >= least / 2 && pick.bytes.saturating_sub(*at) >= least / 2 {
-            cuts.push((*edge).clone());
-            cut_at = *at;
-        }
-    }
-    cuts
-}
-
-/// Where a file lies among the keys of a compaction, if keys are spread evenly over what their next bytes can say.
-struct Span {
-    keys: RangeInclusive<u64>,
-    bytes: u64,
-}
-
-impl Span {
-    fn of(meta: &TableMeta, pick: &Pick) -> Self {
-        let end = match &meta.upper {
-            UpperBound::Included(key) | UpperBound::Excluded(key) => position(key, pick),
-            UpperBound::Unbounded => u64::MAX,
-        };
-        Self { keys: position(&meta.smallest, pick)..=end, bytes: meta.bytes }
-    }
-
-    /// How many of its bytes lie before `position`.
-    fn before(&self, position: u64) -> u64 {
-        let (start, end) = (*self.keys.start(), *self.keys.end());
-        if position <= start {
-            return 0;
-        }
-        let part = u128::from(position.min(end) - start) * u128::from(self.bytes) / u128::from(end - start).max(1);
-        u64::try_from(part).map_or(self.bytes, |part| part.min(self.bytes))
-    }
-}
-
-/// The eight bytes of `key` after what all keys of the compaction have in common, as a number.
-fn position(key: &[u8], pick: &Pick) -> u64 {
-    let common = match &pick.range.end {
-        UpperBound::Included(end) | UpperBound::Excluded(end) => shared_prefix(&pick.range.start, end),
-        UpperBound::Unbounded => 0,
-    };
-    let mut bytes = [0; 8];
-    for (to, from) in bytes.iter_mut().zip(key.get(common..).unwrap_or_default()) {
-        *to = *from;
-    }
-    u64::from_be_bytes(bytes)
 }

@@ -4,6 +4,7 @@ use super::job::Grandparent;
 use super::*;
 use crate::Slice;
 use crate::format::FileNumber;
+use crate::manifest::LEVELS;
 use crate::table::{Freeable, TableMeta, UpperBound};
 
 fn slice(key: &str) -> Slice {
@@ -40,7 +41,7 @@ fn options() -> CompactionOptions {
 
 /// Files by level; those whose number is among `busy` are.
 fn shape<'a>(files: &'a [(usize, TableMeta)], busy: &[u64], running: &'a [Running]) -> Shape<'a> {
-    let mut levels = vec![Vec::new(); CompactionOptions::LEVELS];
+    let mut levels = vec![Vec::new(); LEVELS];
     for (level, meta) in files {
         levels[*level].push(FileView { meta, busy: busy.contains(&meta.number.0), last_tried_floor: None });
     }
@@ -210,23 +211,6 @@ fn an_output_never_meets_more_than_it_may() {
     assert!(sparse.windows(2).all(|pair| pair[1] - pair[0] <= 1100), "{sparse:?}");
     assert!(sparse.windows(2).all(|pair| pair[1] - pair[0] >= 1000), "{sparse:?}");
     assert!(sparse.len() > 80);
-}
-
-#[test]
-fn a_compaction_falls_into_parts_of_about_equal_bytes() {
-    let mut files: Vec<_> =
-        ('a'..='t').enumerate().map(|(at, c)| (6, meta(at as u64, &format!("{c}-{c}z"), 100))).collect();
-    files.push((0, meta(90, "a-tz", 300)));
-    files.push((0, meta(91, "a-tz", 300)));
-    let mut shape = shape(&files, &[], &[]);
-    shape.options.level_base_bytes = 1 << 20;
-    let pick = pick(&shape).unwrap();
-    assert_eq!(pick.bytes, 2600);
-    assert_eq!(subranges(&shape, &pick, 1), [""; 0]);
-    assert_eq!(subranges(&shape, &pick, 2), ["k"]);
-    assert_eq!(subranges(&shape, &pick, 4), ["f", "k", "p"]);
-    let many = subranges(&shape, &pick, 100);
-    assert!(many.len() >= 8 && many.len() < 26 && many.is_sorted());
 }
 
 #[test]

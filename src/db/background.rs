@@ -75,10 +75,6 @@ impl Background {
         }
     }
 
-    pub(crate) fn is_stepped(&self) -> bool {
-        self.stepped
-    }
-
     pub(crate) fn enqueue_flush(&self, unit: FlushUnit) {
         let mut jobs = self.jobs.lock();
         jobs.flushes.push_back(Arc::new(unit));
@@ -141,8 +137,8 @@ impl Engine {
         while !jobs.stopping {
             match self.next_job(&mut jobs) {
                 Some(job) => {
-                    MutexGuard::unlocked(&mut jobs, || self.run(&job));
-                    self.finish(&mut jobs, job);
+                    let result = MutexGuard::unlocked(&mut jobs, || self.run(&job));
+                    self.finish(&mut jobs, job, &result);
                 }
                 None => drop(self.background.work.wait_for(&mut jobs, QUIET)),
             }
@@ -188,24 +184,20 @@ impl Engine {
         }
     }
 
-    fn run(&self, job: &Job) {
+    /// Runs a job. A failure turns the database read-only; a job that was called off (`Closed`) is none.
+    fn run(&self, job: &Job) -> Result<()> {
         let result = match job {
             Job::Flush(unit) => self.flush_unit(unit),
             Job::Compaction(job) => self.run_compaction(job),
         };
-        if let Err(error) = result
-            && !matches!(error, Error::Closed)
-        {
-            self.fail(error);
-        }
+        result.map_err(|error| if matches!(error, Error::Closed) { error } else { self.fail(error) })
     }
 
-    fn finish(&self, jobs: &mut Jobs, job: Job) {
+    fn finish(&self, jobs: &mut Jobs, job: Job, result: &Result<()>) {
         match job {
             Job::Flush(unit) => {
                 jobs.flushing = false;
-                let done = self.check_sound().is_ok();
-                if done && jobs.flushes.front().is_some_and(|front| Arc::ptr_eq(front, &unit)) {
+                if result.is_ok() && jobs.flushes.front().is_some_and(|front| Arc::ptr_eq(front, &unit)) {
                     jobs.flushes.pop_front();
                     jobs.flushed += 1;
                 }
@@ -221,8 +213,8 @@ impl Engine {
     pub(crate) fn step(&self) -> bool {
         let mut jobs = self.background.jobs.lock();
         let Some(job) = self.next_job(&mut jobs) else { return false };
-        MutexGuard::unlocked(&mut jobs, || self.run(&job));
-        self.finish(&mut jobs, job);
+        let result = MutexGuard::unlocked(&mut jobs, || self.run(&job));
+        self.finish(&mut jobs, job, &result);
         true
     }
 
@@ -230,22 +222,26 @@ impl Engine {
     pub(crate) fn wait_in_background<T>(&self, mut ready: impl FnMut(&mut Jobs) -> Result<Option<T>>) -> Result<T> {
         let mut jobs = self.background.jobs.lock();
         loop {
-            if let Some(result) = ready(&mut jobs)? {
-                return Ok(result);
-            }
             self.check_sound()?;
             if jobs.stopping {
                 return Err(Error::Closed);
+            }
+            if !jobs.paused
+                && let Some(result) = ready(&mut jobs)?
+            {
+                return Ok(result);
             }
             if !self.background.stepped {
                 self.background.done.wait(&mut jobs);
                 continue;
             }
             let stepped = MutexGuard::unlocked(&mut jobs, || self.step());
-            if !stepped && jobs.running() {
+            if stepped || self.check_sound().is_err() {
+                continue;
+            }
+            if jobs.running() {
                 self.background.done.wait(&mut jobs);
-            } else if !stepped {
-                self.check_sound()?;
+            } else if !self.has_job(&jobs) {
                 return ready(&mut jobs)?.ok_or_else(|| Error::Busy {
                     reason: "waiting for background work of which there is none".into(),
                 });
@@ -256,9 +252,9 @@ impl Engine {
     /// Runs a compaction that was entered among the running ones already.
     pub(crate) fn run_taken_compaction(&self, job: CompactionJob) -> Result<()> {
         let job = Job::Compaction(job);
-        self.run(&job);
-        self.finish(&mut self.background.jobs.lock(), job);
-        self.check_sound()
+        let result = self.run(&job);
+        self.finish(&mut self.background.jobs.lock(), job, &result);
+        result
     }
 
     pub(crate) fn wait_for_flushes(&self, ticket: u64) -> Result<()> {

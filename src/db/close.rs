@@ -17,7 +17,12 @@ impl Engine {
         self.in_flight.wait_idle();
         let settled = if self.options.read_only || self.check_sound().is_err() { Ok(()) } else { self.settle() };
         self.stop_background();
+        // Whoever was past the first check writes nothing once the lock is free: neither an edit nor a new manifest.
+        let _no_keyspace_is_made = self.keyspaces.lock();
+        let mut cell = self.manifest.lock();
+        *cell = ManifestCell::Recovered(Box::new(cell.state().clone()));
         self.set_log(None);
+        self.store.end();
         *self.lock.lock() = None;
         settled
     }
@@ -31,7 +36,7 @@ impl Engine {
         log.sync_through(end)?;
         if matches!(*self.manifest.lock(), ManifestCell::Writing(_)) {
             let timestamp = self.current.horizon().last_timestamp;
-            let changes = vec![Change::LogProved { position: end.0 }, Change::LastTimestamp { timestamp }];
+            let changes = vec![Change::LogProved(log.proof()), Change::LastTimestamp { timestamp }];
             self.edit_in_living(changes, |world| Ok((world.clone(), ())))?;
         }
         log.close()

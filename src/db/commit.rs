@@ -72,21 +72,22 @@ impl Engine {
             .filter_map(|id| world.get(*id).map(|keyspace| (*id, Arc::clone(&keyspace.active))))
             .collect();
         let logged_to = match durability {
-            Durability::Unlogged => {
+            // What is in no memtable has no other place than the log.
+            Durability::Unlogged if !targets.is_empty() => {
                 for (_, mem) in &targets {
                     mem.expect_unlogged(admitted.timestamp, &touched);
                 }
                 None
             }
-            Durability::Buffered | Durability::Synced => Some(self.append(admitted, &operations, &targets)?),
+            Durability::Unlogged | Durability::Buffered | Durability::Synced => {
+                Some(self.append(admitted, &operations, &targets)?)
+            }
         };
         let first_sequence = state.next_sequence;
         state.next_sequence += sequences;
         state.last_timestamp = state.last_timestamp.max(admitted.timestamp);
         let last_sequence = state.reserved();
-        let reserved =
-            Reserved { sequence: last_sequence, timestamp: admitted.timestamp, operations: operations.clone() };
-        self.in_flight.enter(reserved);
+        self.in_flight.enter(Reserved { sequence: last_sequence, timestamp: admitted.timestamp });
         let share = cost / targets.len().max(1);
         for (_, mem) in &targets {
             mem.charge(share);
@@ -100,20 +101,18 @@ impl Engine {
             _ => Ok(()),
         });
         if let Err(error) = settled {
-            self.in_flight.poison(last_sequence);
-            return Err(self.fail(error));
+            // Failed first: whoever is woken by the poison finds the reason.
+            let failed = self.fail(error);
+            self.in_flight.poison(last_sequence, &failed);
+            return Err(failed);
         }
-        if !self.in_flight.publish(last_sequence, &self.current.published) {
-            self.check_sound()?;
-            return Err(Error::Closed);
-        }
+        self.in_flight.publish(last_sequence, &self.current.published)?;
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.counters.committed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(admitted.timestamp)
     }
 
-    /// Under the commit lock: whether the commit may be, and at which timestamp. The in-flight queue shows what is not published
-    /// yet; a condition on keys will have to look at both.
+    /// Under the commit lock: whether the commit may be, and at which timestamp.
     fn validate(&self, state: &CommitState, touched: &[KeyspaceId], options: &CommitOptions) -> Result<Admitted> {
         self.check_writable()?;
         let world = self.world();
@@ -158,9 +157,7 @@ impl Engine {
         let full: Vec<_> = touched
             .iter()
             .copied()
-            .filter(|id| {
-                world.get(*id).is_some_and(|keyspace| keyspace.active.charged() >= self.options.memtable_bytes)
-            })
+            .filter(|id| world.get(*id).is_some_and(|keyspace| keyspace.active.size() >= self.options.memtable_bytes))
             .collect();
         self.seal(state, &full)?;
         if self.counters.buffered_bytes.load(Ordering::Relaxed) >= self.options.write_buffer_bytes as u64 {
@@ -199,15 +196,13 @@ impl Engine {
 
 impl Apply {
     fn run(self) -> Result<()> {
-        let mut sequence = self.first_sequence;
-        for op in Operations::new(&self.operations) {
+        for (sequence, op) in (self.first_sequence..).zip(Operations::new(&self.operations)) {
             // The batch encoded these bytes itself.
             let op = op.map_err(|error| Error::invalid(format!("a batch does not decode: {}", error.reason)))?;
             let stamp = Stamp { timestamp: self.admitted.timestamp, sequence, late: self.admitted.late };
             if let Some((_, mem)) = self.targets.iter().find(|(id, _)| id.0 == op.keyspace) {
                 insert(&mem.entries, &self.operations, op.kind, stamp);
             }
-            sequence += 1;
         }
         Ok(())
     }

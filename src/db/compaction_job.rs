@@ -11,7 +11,7 @@ use crate::compaction::{FileView, KeyRange, ManualProgress, ManualStep, Pick, Ru
 use crate::format::FileNumber;
 use crate::fs::Purpose;
 use crate::manifest::{Change, KeyspaceId};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::table::UpperBound;
 use crate::{Error, Result, Slice};
 
@@ -103,13 +103,12 @@ impl Engine {
         let input = MergeInput::compaction(keyspace, &job.pick, floor.floor)?;
         let outcome =
             self.run_merge(input, Purpose::Compaction, &|written| self.pace_compaction(written, job.keyspace))?;
-        self.log()?.sync_through(floor.log_end).map_err(|error| self.fail(error))?;
+        let log = self.log()?;
+        log.sync_through(floor.log_end).map_err(|error| self.fail(error))?;
 
         let level = job.pick.output_level;
-        let mut changes = vec![
-            Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor },
-            Change::LogProved { position: floor.log_end.0 },
-        ];
+        let mut changes =
+            vec![Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor }, Change::LogProved(log.proof())];
         let removed: Vec<(usize, FileNumber)> =
             job.pick.inputs.iter().flat_map(|(level, files)| files.iter().map(|number| (*level, *number))).collect();
         changes.extend(removed.iter().map(|(level, number)| Change::RemoveTable {
@@ -135,7 +134,7 @@ impl Engine {
         if took_late && outcome.stats.has_dropped() {
             core.forget_attempts_besides(&outcome.tables);
         }
-        let count = |counter: &crate::sync::AtomicU64, by: u64| drop(counter.fetch_add(by, Ordering::Relaxed));
+        let count = |counter: &AtomicU64, by: u64| _ = counter.fetch_add(by, Ordering::Relaxed);
         count(&self.counters.compactions, 1);
         count(&self.counters.compacted_bytes_read, job.pick.bytes);
         count(&self.counters.compacted_bytes_written, outcome.bytes());
@@ -159,7 +158,7 @@ impl Engine {
                 removed.push((*level, number));
             }
         }
-        removed.iter().for_each(|(_, number)| drop(keyspace.core.attempts.lock().remove(number)));
+        removed.iter().for_each(|(_, number)| _ = keyspace.core.attempts.lock().remove(number));
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
         self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -33,7 +33,7 @@ impl Iter {
     pub(crate) fn new(session: &Arc<Session>, target: Result<Target>, bounds: KeyBounds, at: At) -> Self {
         let state = match target {
             Ok(target) => {
-                let open: Open = Box::new(move || Ok(target.merging()));
+                let open: Open = Box::new(move || Ok(target.merging(at.timestamp)));
                 State::Scanning(Box::new(Scan::new(open, at.timestamp, at.now, bounds.0, bounds.1)))
             }
             Err(error) => State::Refused(error),
@@ -103,7 +103,7 @@ impl Cursor {
     pub(crate) fn new(session: &Arc<Session>, target: Result<Target>, at: At) -> Self {
         let inner = match target {
             Ok(target) => Ok(Box::new(AsOfCursor::new(
-                target.merging(),
+                target.merging(at.timestamp),
                 at.timestamp,
                 at.now,
                 Bound::Unbounded,

@@ -1,7 +1,8 @@
 //! The state behind every handle of an open database, and the few moves that the rest of `db` is made of.
 //!
-//! Locks, in the order in which they may be taken: `commit` (reserving), `manifest` (edits, one at a time), `snapshots`, the world
-//! (inside [`Current::change`]), and last the leaves (the log's own, the in-flight queue, the background's). Nothing waits for a commit
+//! Locks, in the order in which they may be taken: `keyspaces` (making, dropping, raising the shared floor, resuming), then `manifest`
+//! (edits, one at a time) or `commit` (reserving), then the world (inside [`Current::change`]), `snapshots`, and last the leaves (the
+//! log's own, the in-flight queue, the background's). Nothing waits for a commit
 //! to be published, or for a file, while holding `commit`, but for the append to the log itself.
 
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ impl CommitState {
 
 /// The manifest, and the state that it describes.
 pub(crate) enum ManifestCell {
-    Writing(Manifest),
+    Writing(Box<Manifest>),
     /// Opened for reading only, or not able to write yet: what was recovered.
     Recovered(Box<ManifestState>),
 }
@@ -79,6 +80,8 @@ pub(crate) struct Engine {
     log: ArcSwapOption<Log>,
     /// Where the next log begins, while there is none.
     pub(crate) next_log: Mutex<LogStart>,
+    /// Segments of logs that have failed and were replaced, to be removed.
+    pub(crate) retired_segments: Mutex<Vec<FileNumber>>,
     /// Held while a keyspace is made or dropped, and while the floor of `Manual` ones is raised.
     pub(crate) keyspaces: Mutex<()>,
     pub(crate) compaction_rate: Option<Mutex<RateLimiter>>,
@@ -141,6 +144,7 @@ impl Engine {
             in_flight: InFlight::default(),
             log: ArcSwapOption::empty(),
             next_log: Mutex::new(parts.next_log),
+            retired_segments: Mutex::new(Vec::new()),
             keyspaces: Mutex::new(()),
             compaction_rate: parts.options.compaction_bytes_per_second.map(|rate| Mutex::new(RateLimiter::new(rate))),
             pressure: super::pressure::PressureGauge::default(),

@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 
 use super::engine::{CommitState, Engine};
 use super::merge_job::{MergeInput, MergeOutcome};
-use super::world::{KeyspaceVersion, Mem, TableTree};
+use super::world::{KeyspaceVersion, Mem};
 use crate::fs::Purpose;
 use crate::log::LogPosition;
 use crate::manifest::{Change, KeyspaceId};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::Sequence;
-use crate::{Result, Timestamp};
+use crate::{Error, Result, Timestamp};
 
 /// Memtables that are flushed in one edit.
 pub(crate) struct FlushUnit {
@@ -101,7 +101,12 @@ impl Engine {
     /// Flushes one unit: the job of a background thread.
     pub(crate) fn flush_unit(&self, unit: &FlushUnit) -> Result<()> {
         if !self.in_flight.wait_published(unit.sequence, &self.current.published) {
-            return self.check_sound();
+            return self.check_sound().and(Err(Error::Closed));
+        }
+        let log = self.log()?;
+        if log.live_bytes() > self.options.wal_bytes {
+            // The active segment alone may be beyond the limit; only an older one can be freed.
+            log.rotate().map_err(|error| self.fail(error))?;
         }
         let mut changes = Vec::new();
         let mut outcomes: Vec<(KeyspaceId, Arc<Mem>, MergeOutcome)> = Vec::new();
@@ -125,10 +130,9 @@ impl Engine {
             outcomes.push((*id, Arc::clone(mem), outcome));
         }
         // L4: what the tables hold must not be ahead of the log.
-        let log = self.log()?;
         log.sync_through(covered).map_err(|error| self.fail(error))?;
         changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
-        changes.push(Change::LogProved { position: covered.0 });
+        changes.push(Change::LogProved(log.proof()));
         let start = self.log_needed_from(unit);
         changes.push(Change::LogStart { ordinal: log.start_at(start).ordinal, position: start.0 });
         self.edit_in_living(changes, |world| {

@@ -14,11 +14,32 @@ use crate::{Error, Result, Slice, Timestamp, Version};
 
 pub use crate::merge::Change;
 
-/// The versions of one key, newest first. Made by [`Keyspace::history`](crate::Keyspace::history).
-pub struct History {
+/// An iterator that ends with its database, and holds nothing once it has ended.
+struct WhileOpen<I> {
     session: Arc<Session>,
-    inner: Option<Box<merge::History<Source>>>,
+    inner: Option<Box<I>>,
 }
+
+impl<T, I: Iterator<Item = Result<T>>> WhileOpen<I> {
+    fn new(session: &Arc<Session>, inner: Option<I>) -> Self {
+        Self { session: Arc::clone(session), inner: inner.map(Box::new) }
+    }
+
+    fn next(&mut self) -> Option<Result<T>> {
+        let inner = self.inner.as_mut()?;
+        let item = match self.session.engine().check_open() {
+            Ok(()) => inner.next(),
+            Err(closed) => Some(Err(closed)),
+        };
+        if !matches!(item, Some(Ok(_))) {
+            self.inner = None;
+        }
+        item
+    }
+}
+
+/// The versions of one key, newest first. Made by [`Keyspace::history`](crate::Keyspace::history).
+pub struct History(WhileOpen<merge::History<Source>>);
 
 impl History {
     pub(crate) fn new(
@@ -27,13 +48,13 @@ impl History {
         key: &[u8],
         range: Option<RangeInclusive<Timestamp>>,
     ) -> Result<Self> {
-        let session = Arc::clone(session);
         let (Some(range), Target::Keyspace { version, .. }) = (range, &target) else {
-            return Ok(Self { session, inner: None });
+            return Ok(Self(WhileOpen::new(session, None)));
         };
         let floor = version.core.floor();
-        let inner = merge::History::new(target.sources(), Slice::copy_of(key), *range.start(), *range.end(), floor)?;
-        Ok(Self { session, inner: Some(Box::new(inner)) })
+        let key = Slice::copy_of(key);
+        let inner = merge::History::new(target.sources(), key, *range.start(), *range.end(), floor)?;
+        Ok(Self(WhileOpen::new(session, Some(inner))))
     }
 }
 
@@ -41,12 +62,7 @@ impl Iterator for History {
     type Item = Result<Version>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let inner = self.inner.as_mut()?;
-        let item = self.session.engine().check_open().map_or_else(|closed| Some(Err(closed)), |()| inner.next());
-        if !matches!(item, Some(Ok(_))) {
-            self.inner = None;
-        }
-        item
+        self.0.next()
     }
 }
 
@@ -59,10 +75,7 @@ impl fmt::Debug for History {
 }
 
 /// Every version committed in a range of time, in key order. Made by [`Keyspace::changes`](crate::Keyspace::changes).
-pub struct Changes {
-    session: Arc<Session>,
-    inner: Option<Box<merge::Changes<Source>>>,
-}
+pub struct Changes(WhileOpen<merge::Changes<Source>>);
 
 impl Changes {
     pub(crate) fn new(
@@ -70,17 +83,16 @@ impl Changes {
         target: Target,
         range: Option<RangeInclusive<Timestamp>>,
     ) -> Result<Self> {
-        let session = Arc::clone(session);
         let (Some(range), Target::Keyspace { version, horizon }) = (range, &target) else {
-            return Ok(Self { session, inner: None });
+            return Ok(Self(WhileOpen::new(session, None)));
         };
         let retained = version.core.floor();
         if retained != 0 && *range.start() <= retained {
             return Err(Error::BelowRetained { requested: *range.start(), retained });
         }
-        let inner =
-            merge::Changes::new(target.sources(), ranges(version, horizon.sequence)?, *range.start(), *range.end());
-        Ok(Self { session, inner: Some(Box::new(inner)) })
+        let ranges = ranges(version, horizon.sequence)?;
+        let inner = merge::Changes::new(target.sources_within(&range), ranges, *range.start(), *range.end());
+        Ok(Self(WhileOpen::new(session, Some(inner))))
     }
 }
 
@@ -97,12 +109,7 @@ impl Iterator for Changes {
     type Item = Result<Change>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let inner = self.inner.as_mut()?;
-        let item = self.session.engine().check_open().map_or_else(|closed| Some(Err(closed)), |()| inner.next());
-        if !matches!(item, Some(Ok(_))) {
-            self.inner = None;
-        }
-        item
+        self.0.next()
     }
 }
 

@@ -233,7 +233,9 @@ impl Keyspace {
     /// # Errors
     /// See the type's documentation.
     pub fn latest_timestamp(&self, key: impl AsRef<[u8]>) -> Result<Option<Timestamp>> {
-        self.with_current(|version, horizon| read::newest_timestamp(version, horizon, key.as_ref(), Timestamp::MAX))
+        self.with_current(|version, horizon| {
+            Ok(read::newest_timestamp(version, horizon, key.as_ref(), Timestamp::MAX)?.1)
+        })
     }
 
     /// Whether [`history`](Self::history) gives a version of `key` at exactly `timestamp`.
@@ -242,8 +244,11 @@ impl Keyspace {
     /// `BelowRetained` for a timestamp below the floor.
     pub fn has_version(&self, key: impl AsRef<[u8]>, timestamp: Timestamp) -> Result<bool> {
         self.with_current(|version, horizon| {
-            read::check_floor(version, timestamp)?;
-            Ok(read::newest_timestamp(version, horizon, key.as_ref(), timestamp)? == Some(timestamp))
+            let (floor, newest) = read::newest_timestamp(version, horizon, key.as_ref(), timestamp)?;
+            if timestamp < floor {
+                return Err(Error::BelowRetained { requested: timestamp, retained: floor });
+            }
+            Ok(newest == Some(timestamp))
         })
     }
 

@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::keyspace::KeyspaceCore;
 use super::world::{KeyspaceVersion, Mem};
-use crate::log::LogPosition;
+use crate::log::{LogPosition, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, ManifestState};
 use crate::options::{KeyspaceOptions, Retention};
 use crate::sync::{Arc, Ordering};
@@ -70,20 +70,19 @@ impl Engine {
         }
         // The log goes first: a commit that also touched other keyspaces must not be missing after a crash that keeps the drop.
         self.log()?.sync_through(log_end).map_err(|error| self.fail(error))?;
-        self.edit(
-            |_| Ok(Edit::from(vec![Change::DropKeyspace { id: core.id }])),
-            |world| {
-                let snapshots = self.snapshots.lock();
-                if let Some(last) = world.get(core.id) {
-                    snapshots.keep_dropped(last);
-                    self.counters.buffered_bytes.fetch_sub(last.active.charged() as u64, Ordering::Relaxed);
-                    for (_, table) in last.tree.iter() {
-                        table.mark_obsolete();
-                    }
+        // What it held unlogged goes with it, but not the timestamps.
+        let timestamp = self.current.horizon().last_timestamp;
+        self.edit_in_living(vec![Change::DropKeyspace { id: core.id }, Change::LastTimestamp { timestamp }], |world| {
+            let snapshots = self.snapshots.lock();
+            if let Some(last) = world.get(core.id) {
+                snapshots.keep_dropped(last);
+                self.counters.buffered_bytes.fetch_sub(last.active.charged() as u64, Ordering::Relaxed);
+                for (_, table) in last.tree.iter() {
+                    table.mark_obsolete();
                 }
-                Ok((world.without(core.id), snapshots))
-            },
-        )
+            }
+            Ok((world.without(core.id), snapshots))
+        })
     }
 
     /// An edit about keyspaces of which some may have been dropped meanwhile: what is said of those is left out.
@@ -112,7 +111,10 @@ fn sensible(change: Change, known: &ManifestState) -> Option<Change> {
             known.keyspaces.get(id).is_some_and(|keyspace| keyspace.floor < *floor).then_some(change)
         }
         Change::LogStart { position, .. } => (*position > known.log.start_position).then_some(change),
-        Change::LogProved { position } => (*position > known.log.proved).then_some(change),
+        Change::LogProved(proof) => {
+            let ordinal = proof.ordinal.max(known.log.proved.ordinal);
+            Some(Change::LogProved(Proof { ordinal, position: proof.position.max(known.log.proved.position) }))
+        }
         Change::Closed { timestamp } => (*timestamp > known.closed).then_some(change),
         Change::LastTimestamp { timestamp } => (*timestamp > known.last_timestamp).then_some(change),
         _ => Some(change),

@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::read::{self, Source};
 use super::world::{KeyspaceVersion, Mem, TableTree};
 use crate::compaction::{CompactionOptions, Pick, Splitter};
-use crate::format::FileNumber;
+use crate::format::{FileKind, FileNumber};
 use crate::fs::Purpose;
 use crate::manifest::LEVELS;
 use crate::merge::{CollectInput, CollectStats, Output, Outside, RetentionRules, SourceRanges, collect};
@@ -207,10 +207,9 @@ fn joined(mut spans: Vec<(Slice, Option<Slice>)>) -> Vec<(Slice, Option<Slice>)>
         match joined.last_mut() {
             Some((_, None)) => break,
             Some((_, Some(last))) if start <= *last => {
-                if end.as_ref().is_none_or(|end| *end > *last) {
-                    if let Some(open) = joined.last_mut() {
-                        open.1 = end;
-                    }
+                let longer = end.as_ref().is_none_or(|end| *end > *last);
+                if let Some(open) = joined.last_mut().filter(|_| longer) {
+                    open.1 = end;
                 }
             }
             _ => joined.push((start, end)),
@@ -220,7 +219,7 @@ fn joined(mut spans: Vec<(Slice, Option<Slice>)>) -> Vec<(Slice, Option<Slice>)>
 }
 
 impl Engine {
-    /// Runs a merge. `still_needed` is asked every now and then; its error ends the merge. Files that were written by then are orphans.
+    /// Runs a merge. `still_needed` is asked every now and then; its error ends the merge, and what was written by then is removed.
     pub(crate) fn run_merge(
         &self,
         input: MergeInput,
@@ -237,6 +236,7 @@ impl Engine {
             options: input.options,
             splitter: input.cuts.as_ref().map(|(options, grandparents)| Splitter::new(options, grandparents)),
             writer: None,
+            last: None,
             tables: Vec::new(),
         };
         let mut seen = 0;
@@ -245,19 +245,10 @@ impl Engine {
             seen = stats.bytes_out;
             still_needed(written)
         };
-        let stats = collect(input.collect, &rules, &input.outside, &mut sink, &mut progress)?;
-        sink.cut()?;
-        let tables = sink.tables;
-        if !tables.is_empty() {
-            self.sync_dir()?;
-        }
-        Ok(MergeOutcome { tables, stats })
-    }
-
-    /// Makes the names of new files durable, before anything names them (L3).
-    pub(crate) fn sync_dir(&self) -> Result<()> {
-        use crate::error::AtPath;
-        self.fs.sync_dir(Purpose::Directory, &self.dir).at_path(&self.dir)
+        let merged = collect(input.collect, &rules, &input.outside, &mut sink, &mut progress);
+        let merged = merged.and_then(|stats| sink.cut().map(|()| stats));
+        let stats = merged.inspect_err(|_| sink.give_up())?;
+        Ok(MergeOutcome { tables: sink.tables, stats })
     }
 }
 
@@ -269,6 +260,8 @@ struct Sink<'a> {
     options: TableOptions,
     splitter: Option<Splitter<'a>>,
     writer: Option<TableWriter>,
+    /// The file that was begun last.
+    last: Option<FileNumber>,
     tables: Vec<Arc<Table>>,
 }
 
@@ -277,10 +270,22 @@ impl Sink<'_> {
         match &mut self.writer {
             Some(writer) => Ok(writer),
             none => {
-                let number: FileNumber = self.engine.allocate_file()?;
-                let options = self.options.clone();
-                Ok(none.insert(TableWriter::create(&self.engine.fs, self.purpose, self.dir, number, options)?))
+                let number = self.engine.allocate_file()?;
+                self.last = Some(number);
+                Ok(none.insert(TableWriter::create(&self.engine.fs, self.purpose, self.dir, number, self.options)?))
             }
+        }
+    }
+}
+
+impl Sink<'_> {
+    /// Nothing names what was written, so it goes.
+    fn give_up(&mut self) {
+        self.writer = None;
+        self.tables.iter().for_each(|table| table.mark_obsolete());
+        let finished = |number: FileNumber| self.tables.iter().any(|table| table.meta().number == number);
+        if let Some(number) = self.last.filter(|number| !finished(*number)) {
+            self.engine.remove_quietly(self.purpose, &FileKind::Table.path(self.dir, number));
         }
     }
 }

@@ -53,9 +53,11 @@ pub struct Metrics {
     pub block_cache_hits: u64,
     /// Blocks that had to be read.
     pub block_cache_misses: u64,
+    /// How often a table's file was opened.
+    pub table_opens: u64,
     /// Lookups that a filter answered "not here".
     pub filter_hits: u64,
-    /// Lookups that a filter let through to a table that did not have the key.
+    /// Lookups that a filter let through to a table which had nothing for them.
     pub filter_false_positives: u64,
     /// Commits made visible.
     pub commits: u64,
@@ -170,13 +172,14 @@ impl Engine {
             log_bytes: log.as_ref().map_or(0, |log| log.live_bytes()),
             log_segments: log.as_ref().map_or(0, |log| log.segments().len() as u64),
             log_syncs: log.as_ref().map_or(0, |log| log.syncs()),
-            active_memtable_bytes: world.keyspaces().iter().map(|one| one.active.charged() as u64).sum(),
+            active_memtable_bytes: world.keyspaces().iter().map(|one| one.active.entries.bytes() as u64).sum(),
             sealed_memtable_bytes: count(&counters.sealed_bytes),
             block_cache_bytes: cache.bytes(),
             block_cache_hits: cache.hits(),
             block_cache_misses: cache.misses(),
-            filter_hits: 0,
-            filter_false_positives: 0,
+            table_opens: self.store.opened(),
+            filter_hits: self.store.filtered().hits(),
+            filter_false_positives: self.store.filtered().misses(),
             commits: count(&counters.commits),
             committed_bytes: count(&counters.committed_bytes),
             flushes: count(&counters.flushes),

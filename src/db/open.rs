@@ -27,8 +27,8 @@ use super::keyspace::KeyspaceCore;
 use super::world::{Current, Horizon, KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber, parse_file_name};
-use crate::fs::{FileLock, Fs, Purpose, StdFs};
-use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
+use crate::fs::{DirEntry, FileLock, Fs, Purpose, StdFs};
+use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, RecordRef, Recovered};
 use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
 use crate::options::Options;
 use crate::sync::Arc;
@@ -59,7 +59,7 @@ impl Options {
                 Err(error) if is_full(&error) => drop(engine.fail(error)),
                 Err(error) => return Err(error),
             }
-            engine.start_threads()?;
+            engine.start_threads().inspect_err(|_| drop(engine.close()))?;
         }
         Ok(Db::new(Session::new(engine)))
     }
@@ -137,8 +137,11 @@ impl Options {
 
 const LOCK: &str = "LOCK";
 
-/// How often a read-only opening reads what a writer may be changing.
-const READ_ONLY_TRIES: u32 = 4;
+/// No segment is made smaller, whatever the options say.
+const LEAST_SEGMENT_BYTES: u64 = 4096;
+
+/// How often files are read that a writer may be changing.
+pub(crate) const READ_ONLY_TRIES: u32 = 4;
 
 fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
     let path = dir.join(LOCK);
@@ -150,10 +153,8 @@ fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
 
 /// Whether there is something that says it is a database.
 fn exists(fs: &dyn Fs, dir: &Path) -> Result<bool> {
-    match fs.list(Purpose::Directory, dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        listed => Ok(listed.at_path(dir)?.iter().any(|entry| entry.name == manifest::CURRENT)),
-    }
+    let entries = fs.list(Purpose::Directory, dir).or_else(none_if_missing).at_path(dir)?;
+    Ok(entries.iter().any(|entry| entry.name == manifest::CURRENT))
 }
 
 fn missing(dir: &Path) -> Error {
@@ -183,7 +184,8 @@ struct Found {
     store: Arc<TableStore>,
     world: World,
     horizon: Horizon,
-    highest: FileNumber,
+    /// Above the number of every file in the directory.
+    above_all: FileNumber,
     rest: Rest,
 }
 
@@ -199,8 +201,8 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
     }
     let horizon = Horizon { sequence: replay.sequence, last_timestamp: replay.last_timestamp };
     let (world, units) = (replay.world(), replay.units);
-    let highest = highest_number(&**fs, dir)?;
-    Ok(Found { state, store, world, horizon, highest, rest: Rest { log, units } })
+    let above_all = number_above_all(&**fs, dir)?;
+    Ok(Found { state, store, world, horizon, above_all, rest: Rest { log, units } })
 }
 
 impl Found {
@@ -223,7 +225,7 @@ impl Found {
             store: self.store,
             current: Current::new(self.world, self.horizon),
             commit,
-            next_file: FileNumber(self.state.file_number_bound.0.max(self.highest.0 + 1)),
+            next_file: self.state.file_number_bound.max(self.above_all),
             next_log: self.rest.log.next,
             manifest: ManifestCell::Recovered(Box::new(self.state)),
             lock,
@@ -241,25 +243,25 @@ fn fresh_state() -> ManifestState {
 /// What the manifest knows of the log.
 pub(crate) fn expectation(state: &ManifestState) -> Expectation {
     let start = LogStart { ordinal: state.log.start_ordinal, position: LogPosition(state.log.start_position) };
-    Expectation {
-        start,
-        cuts: state.log.cuts.clone(),
-        proved: Proof { ordinal: 0, position: LogPosition(state.log.proved) },
-    }
+    Expectation { start, cuts: state.log.cuts.clone(), proved: state.log.proved }
 }
 
-/// The highest number that any file in the directory has.
-fn highest_number(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
-    let entries = match fs.list(Purpose::Directory, dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(FileNumber(0)),
-        listed => listed.at_path(dir)?,
-    };
-    Ok(entries
-        .iter()
-        .filter_map(|entry| parse_file_name(&entry.name))
-        .map(|(_, number)| number)
-        .max()
-        .unwrap_or_default())
+/// A number above that of every file in the directory.
+fn number_above_all(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
+    let mut above = 1;
+    for entry in fs.list(Purpose::Directory, dir).or_else(none_if_missing).at_path(dir)? {
+        if let Some((_, number)) = parse_file_name(&entry.name) {
+            let next = number.0.checked_add(1).ok_or_else(|| {
+                Error::corruption(dir.join(&entry.name), 0, "no file has a number above the one of this name")
+            })?;
+            above = above.max(next);
+        }
+    }
+    Ok(FileNumber(above))
+}
+
+fn none_if_missing(error: std::io::Error) -> std::io::Result<Vec<DirEntry>> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) }
 }
 
 /// The log on its way into memtables.
@@ -298,7 +300,10 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&mut self, record: &RecordRef<'_>, dir: &Path) -> Result<()> {
-        let damaged = |reason: &str| Error::corruption(dir, record.position.0, format!("log record: {reason}"));
+        let damaged = |reason: &str| {
+            let path = FileKind::Log.path(dir, record.segment);
+            Error::corruption(path, record.offset, format!("in a log record: {reason}"))
+        };
         if record.kind != log::COMMIT {
             return Ok(());
         }
@@ -352,19 +357,24 @@ impl Engine {
     /// The second part of opening; see the top of this file.
     fn start_writing(self: &Arc<Self>, log: &Recovered) -> Result<()> {
         log::sync_survivors(&*self.fs, &self.dir, log)?;
+        tracing::debug!(clean = log.clean, end = log.end().0, "log replayed");
         let mut cell = self.manifest.lock();
         let mut state = cell.state().clone();
         state.file_number_bound = self.set_numbers_aside();
-        state.log.proved = state.log.proved.max(log.end().0);
+        let proved = &mut state.log.proved;
+        proved.position = proved.position.max(log.end());
+        proved.ordinal = proved.ordinal.max(log.segments.last().map_or(0, |last| last.ordinal));
         if let Some(cut) = log.cut {
             state = state.after(&Edit::from(vec![Change::LogCut(cut)]))?;
         }
         let number = self.allocate_file()?;
         let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
-        self.remove_orphans(&manifest, &log.segments.iter().map(|segment| segment.number).collect::<Vec<_>>())?;
+        self.remove_orphans(&manifest, &log.dead)?;
+        // Should it not come into use its ordinal is spent all the same.
+        *self.next_log.lock() = LogStart { ordinal: log.next.ordinal + 1, ..log.next };
         let begun = self.begin_log(log.next, log.segments.clone())?;
         begun.mark_manifest(manifest.number(), manifest.len())?;
-        *cell = ManifestCell::Writing(manifest);
+        *cell = ManifestCell::Writing(Box::new(manifest));
         self.set_log(Some(begun));
         Ok(())
     }
@@ -375,19 +385,22 @@ impl Engine {
         let env = LogEnv {
             fs: Arc::clone(&self.fs),
             dir: self.dir.clone(),
-            segment_bytes: self.options.wal_segment_bytes as u64,
+            // Only whole segments are freed, so the limit of the log takes several.
+            segment_bytes: (self.options.wal_segment_bytes as u64)
+                .min(self.options.wal_bytes / 4)
+                .max(LEAST_SEGMENT_BYTES),
             new_number: Box::new(new_number),
         };
         Ok(Arc::new(Log::create(env, start, live)?))
     }
 
     /// Removes numbered files that neither the manifest nor the log names: what a crash left behind (S29).
-    fn remove_orphans(&self, manifest: &Manifest, segments: &[FileNumber]) -> Result<()> {
+    fn remove_orphans(&self, manifest: &Manifest, dead_segments: &[FileNumber]) -> Result<()> {
         for entry in self.fs.list(Purpose::Directory, &self.dir).at_path(&self.dir)? {
             let Some((kind, number)) = parse_file_name(&entry.name) else { continue };
             let named = match kind {
                 FileKind::Table => manifest.state().has_table(number),
-                FileKind::Log => segments.contains(&number),
+                FileKind::Log => !dead_segments.contains(&number),
                 FileKind::Manifest => number == manifest.number(),
             };
             if !named && entry.is_file {

@@ -15,11 +15,9 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 use super::world::{Horizon, Published};
 use crate::options::Clock;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex};
 use crate::version::Sequence;
 use crate::{Error, Result, Timestamp};
 
@@ -74,8 +72,6 @@ pub(crate) struct Reserved {
     /// Its last sequence.
     pub(crate) sequence: Sequence,
     pub(crate) timestamp: Timestamp,
-    /// Its operations: what a condition has to look at beside what is published.
-    pub(crate) operations: Bytes,
 }
 
 #[derive(Debug)]
@@ -94,13 +90,13 @@ enum EntryState {
 #[derive(Debug, Default)]
 struct Queue {
     entries: VecDeque<Entry>,
-    /// Nothing at or above this sequence is published any more.
-    poisoned: Option<Sequence>,
+    /// Nothing at or above this sequence is published any more, and why.
+    poisoned: Option<(Sequence, Arc<Error>)>,
 }
 
 impl Queue {
     fn reaches(&self, sequence: Sequence) -> bool {
-        self.poisoned.is_none_or(|poisoned| sequence < poisoned)
+        self.poisoned.as_ref().is_none_or(|(poisoned, _)| sequence < *poisoned)
     }
 
     fn set(&mut self, sequence: Sequence, state: EntryState) {
@@ -124,14 +120,9 @@ impl InFlight {
         self.queue.lock().entries.push_back(Entry { reserved, state: EntryState::Applying });
     }
 
-    /// Shows every commit in flight, oldest first: to the validation step, under the commit lock.
-    pub(crate) fn for_each(&self, mut look: impl FnMut(&Reserved) -> Result<()>) -> Result<()> {
-        self.queue.lock().entries.iter().try_for_each(|entry| look(&entry.reserved))
-    }
-
-    /// Marks the commit done, moves the horizon as far as it goes, and waits until it has passed this commit. `false`: the
-    /// commit is undecided.
-    pub(crate) fn publish(&self, sequence: Sequence, published: &Published) -> bool {
+    /// Marks the commit done, moves the horizon as far as it goes, and waits until it has passed this commit. `Background`:
+    /// the commit is undecided.
+    pub(crate) fn publish(&self, sequence: Sequence, published: &Published) -> Result<()> {
         let mut queue = self.queue.lock();
         queue.set(sequence, EntryState::Done);
         let mut horizon = published.horizon();
@@ -151,20 +142,27 @@ impl InFlight {
             self.moved.notify_all();
         }
         while published.horizon().sequence < sequence {
-            if !queue.reaches(sequence) {
+            if let Some((poisoned, why)) = &queue.poisoned
+                && *poisoned <= sequence
+            {
+                let why = Arc::clone(why);
                 queue.set(sequence, EntryState::Abandoned);
                 self.moved.notify_all();
-                return false;
+                return Err(Error::Background(why));
             }
             self.moved.wait(&mut queue);
         }
-        true
+        Ok(())
     }
 
     /// The commit is undecided, and so is everything behind it.
-    pub(crate) fn poison(&self, sequence: Sequence) {
+    pub(crate) fn poison(&self, sequence: Sequence, why: &Error) {
         let mut queue = self.queue.lock();
-        queue.poisoned = Some(queue.poisoned.map_or(sequence, |earlier| earlier.min(sequence)));
+        if queue.reaches(sequence)
+            && let Error::Background(why) = why
+        {
+            queue.poisoned = Some((sequence, Arc::clone(why)));
+        }
         queue.set(sequence, EntryState::Abandoned);
         self.moved.notify_all();
     }
@@ -192,18 +190,20 @@ impl InFlight {
         }
     }
 
-    /// Forgets the undecided commits; the caller has made sure that nothing of them is left in the memtables.
-    pub(crate) fn forget_undecided(&self) {
+    /// Under the commit lock, when no commit is on its way: forgets the undecided ones, of which the caller has made sure that nothing is
+    /// left in the memtables. The horizon passes their sequences, up to `reserved`, so that nobody waits for them.
+    pub(crate) fn forget_undecided(&self, reserved: Sequence, published: &Published) {
         let mut queue = self.queue.lock();
         queue.entries.clear();
         queue.poisoned = None;
+        published.publish(Horizon { sequence: reserved, ..published.horizon() });
+        self.moved.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::Arc;
 
     const BASE: Admission =
         Admission { clock: Clock::Counter, late_commits: true, unix_millis: 0, last: 10, closed: 4, floor: 6 };
@@ -228,7 +228,7 @@ mod tests {
     }
 
     fn reserve(flight: &InFlight, sequence: Sequence) {
-        flight.enter(Reserved { sequence, timestamp: sequence, operations: Bytes::new() });
+        flight.enter(Reserved { sequence, timestamp: sequence });
     }
 
     // V2
@@ -242,14 +242,14 @@ mod tests {
             .map(|sequence| {
                 let (flight, published) = (Arc::clone(&flight), Arc::clone(&published));
                 crate::sync::spawn("committer", move || {
-                    assert!(flight.publish(sequence, &published));
+                    flight.publish(sequence, &published).unwrap();
                     assert!(published.horizon().sequence >= sequence);
                 })
                 .unwrap()
             })
             .collect();
         assert_eq!(published.horizon().sequence, 0);
-        assert!(flight.publish(1, &published));
+        flight.publish(1, &published).unwrap();
         waiting.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(published.horizon(), Horizon { sequence: 8, last_timestamp: 8 });
     }
@@ -260,16 +260,17 @@ mod tests {
         let flight = InFlight::default();
         let published = Published::new(Horizon { sequence: 0, last_timestamp: 0 });
         (1..=4).for_each(|sequence| reserve(&flight, sequence));
-        flight.poison(3);
-        assert!(!flight.publish(4, &published));
-        assert!(flight.publish(1, &published));
-        assert!(flight.publish(2, &published));
+        flight.poison(3, &Error::Background(Arc::new(Error::Closed)));
+        assert!(matches!(flight.publish(4, &published), Err(Error::Background(_))));
+        flight.publish(1, &published).unwrap();
+        flight.publish(2, &published).unwrap();
         assert_eq!(published.horizon().sequence, 2);
         assert!(!flight.wait_published(3, &published));
         flight.wait_idle();
-        flight.forget_undecided();
+        flight.forget_undecided(4, &published);
+        assert_eq!(published.horizon(), Horizon { sequence: 4, last_timestamp: 2 });
         reserve(&flight, 5);
-        assert!(flight.publish(5, &published));
+        flight.publish(5, &published).unwrap();
         assert_eq!(published.horizon().sequence, 5);
     }
 }

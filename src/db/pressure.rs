@@ -42,7 +42,7 @@ impl Engine {
                 self.check_open()?;
                 self.refresh_pressure(jobs);
                 // Where nothing is left to be done the backlog is as small as it gets.
-                let stuck = self.background.is_stepped() && !jobs.running() && !self.has_job(jobs);
+                let stuck = !jobs.running() && !self.has_job(jobs);
                 Ok((!self.pressure.get().stop || stuck).then_some(()))
             })?;
         }

@@ -46,9 +46,9 @@ impl Target {
         keys.into_iter().map(|key| self.get(key.as_ref(), at)).collect()
     }
 
-    /// A cursor over all sources.
-    pub(crate) fn merging(&self) -> MergingCursor<Source> {
-        MergingCursor::new(self.sources())
+    /// A cursor over all sources, for reads at a timestamp.
+    pub(crate) fn merging(&self, timestamp: Timestamp) -> MergingCursor<Source> {
+        MergingCursor::new(self.sources_within(&(0..=timestamp)))
     }
 
     /// Every source, newest first.
@@ -57,6 +57,17 @@ impl Target {
             Self::Empty => Vec::new(),
             Self::Keyspace { version, horizon } => sources(version, horizon.sequence),
         }
+    }
+
+    /// The same, of which tables and blocks without a timestamp in the range are passed over.
+    pub(crate) fn sources_within(&self, range: &RangeInclusive<Timestamp>) -> Vec<Source> {
+        let mut sources = self.sources();
+        for source in &mut sources {
+            if let Source::Run(run) = source {
+                run.set_timestamp_range(*range.start(), *range.end());
+            }
+        }
+        sources
     }
 }
 
@@ -86,21 +97,26 @@ pub(crate) fn newest(
     look_up(version, horizon, key, timestamp).map(Lookup::into_point)
 }
 
-/// The timestamp of the newest version of `key` at or below `timestamp` that history gives.
+/// The timestamp of the newest version of `key` at or below `timestamp` that history gives over the floor, and that floor.
 pub(crate) fn newest_timestamp(
     version: &KeyspaceVersion,
     horizon: Horizon,
     key: &[u8],
     timestamp: Timestamp,
-) -> Result<Option<Timestamp>> {
+) -> Result<(Timestamp, Option<Timestamp>)> {
     let lookup = look_up(version, horizon, key, timestamp)?;
-    Ok(lookup.newest_retained(version.core.floor()))
+    let floor = version.core.floor();
+    Ok((floor, lookup.newest_retained(floor)))
 }
 
 /// Asks one source after the other, newest first, until no older one can have a newer version (T2).
 fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: Timestamp) -> Result<Lookup> {
     let mut lookup = Lookup::new(timestamp);
-    for mem in version.memtables().filter(|mem| !mem.entries.is_empty()) {
+    let wanted = |lookup: &Lookup, mem: &Mem| lookup.wants(mem.entries.min_timestamp(), mem.entries.max_timestamp());
+    for mem in version.memtables() {
+        if !wanted(&lookup, mem) {
+            continue;
+        }
         let point = mem.entries.get(key, timestamp, horizon.sequence);
         let tombstone = mem.entries.covering(key, timestamp, horizon.sequence);
         if lookup.offer(point, tombstone) {
@@ -126,6 +142,7 @@ fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: T
 }
 
 /// One source of a keyspace.
+#[expect(clippy::large_enum_variant, reason = "a box would cost every step of a cursor a jump")]
 pub(crate) enum Source {
     Memtable(MemtableCursor),
     /// A table of level 0, or all tables of a lower level.

@@ -11,6 +11,7 @@ use super::merge_job::{MergeInput, MergeOutcome};
 use super::world::Mem;
 use crate::format::FileKind;
 use crate::fs::Purpose;
+use crate::log::{LogStart, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest};
 use crate::sync::{Arc, Ordering};
 use crate::{Error, Result};
@@ -31,6 +32,9 @@ impl Engine {
         self.in_flight.wait_idle();
         let resumed = self.start_anew();
         if resumed.is_ok() {
+            let mut state = self.commit.lock();
+            self.in_flight.forget_undecided(state.reserved(), &self.current.published);
+            state.last_timestamp = self.current.horizon().last_timestamp;
             self.clear_failure();
         }
         self.background.resume_jobs();
@@ -39,13 +43,15 @@ impl Engine {
 
     fn start_anew(self: &Arc<Self>) -> Result<()> {
         let mut cell = self.manifest.lock();
+        self.check_open()?;
         let bound = self.set_numbers_aside();
         let horizon = self.current.horizon();
         let world = self.world();
         let mut flushed: Vec<(KeyspaceId, MergeOutcome)> = Vec::new();
         for keyspace in world.keyspaces().iter().filter(|one| one.memtables().any(|mem| !mem.entries.is_empty())) {
             let input = MergeInput::flush_all(keyspace, horizon.sequence);
-            flushed.push((keyspace.core.id, self.run_merge(input, Purpose::Flush, &|_| self.check_open())?));
+            let made = self.run_merge(input, Purpose::Flush, &|_| self.check_open());
+            flushed.push((keyspace.core.id, made.inspect_err(|_| give_up(&flushed))?));
         }
         let start = self.log_successor();
         let known = cell.state();
@@ -53,14 +59,18 @@ impl Engine {
         if bound > known.file_number_bound {
             changes.push(Change::FileNumberBound { bound });
         }
-        if start.position.0 > known.log.proved {
-            changes.push(Change::LogProved { position: start.position.0 });
-        }
+        let proved = known.log.proved;
+        changes.push(Change::LogProved(Proof { position: start.position.max(proved.position), ..proved }));
         if horizon.last_timestamp > known.last_timestamp {
             changes.push(Change::LastTimestamp { timestamp: horizon.last_timestamp });
         }
         for keyspace in world.keyspaces() {
-            changes.push(Change::KeyspaceLog { id: keyspace.core.id, position: start.position.0 });
+            let (id, floor) = (keyspace.core.id, keyspace.core.floor());
+            changes.push(Change::KeyspaceLog { id, position: start.position.0 });
+            // The merges above have dropped by it.
+            if known.keyspaces.get(&id).is_some_and(|known| known.floor < floor) {
+                changes.push(Change::KeyspaceFloor { id, floor });
+            }
         }
         for (id, outcome) in &flushed {
             changes.extend(outcome.tables.iter().map(|table| Change::AddTable {
@@ -69,18 +79,22 @@ impl Engine {
                 table: table.shared_meta(),
             }));
         }
-        let state = known.after(&Edit::from(changes))?;
-        let number = self.allocate_file()?;
+        let prepared = known.after(&Edit::from(changes)).map_err(Error::from);
+        let prepared = prepared.and_then(|state| Ok((state, self.allocate_file()?)));
+        let (state, number) = prepared.inspect_err(|_| give_up(&flushed))?;
         let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
 
         // From here on the old log and the old manifest do not exist.
-        let old_log = self.log_if_any();
-        let old_manifest = match std::mem::replace(&mut *cell, ManifestCell::Writing(manifest)) {
+        let old_segments =
+            self.log_if_any().iter().flat_map(|log| log.segments()).map(|segment| segment.number).collect::<Vec<_>>();
+        self.retired_segments.lock().extend(old_segments);
+        let old_manifest = match std::mem::replace(&mut *cell, ManifestCell::Writing(Box::new(manifest))) {
             ManifestCell::Writing(old) => Some(old.number()),
             ManifestCell::Recovered(_) => None,
         };
         self.set_log(None);
-        *self.next_log.lock() = start;
+        // Should the new log not come into use its ordinal is spent all the same.
+        *self.next_log.lock() = LogStart { ordinal: start.ordinal + 1, ..start };
         self.background.forget_flushes();
         self.current.change(|world| {
             let mut next = world.clone();
@@ -91,11 +105,12 @@ impl Engine {
                 let mut renewed = keyspace.with_tree(&added, &[])?;
                 renewed.active = Arc::new(Mem::new());
                 renewed.sealed.clear();
+                // A drop that failed has not happened.
+                keyspace.core.mark_dropped(false);
                 next = next.with(renewed);
             }
             Ok((next, ()))
         })?;
-        self.in_flight.forget_undecided();
         self.counters.buffered_bytes.store(0, Ordering::Relaxed);
         self.counters.sealed_bytes.store(0, Ordering::Relaxed);
 
@@ -104,12 +119,17 @@ impl Engine {
             log.mark_manifest(manifest.number(), manifest.len())?;
         }
         self.set_log(Some(log));
-        for segment in old_log.iter().flat_map(|log| log.segments()) {
-            self.remove_quietly(Purpose::Log, &FileKind::Log.path(&self.dir, segment.number));
+        for segment in self.retired_segments.lock().drain(..) {
+            self.remove_quietly(Purpose::Log, &FileKind::Log.path(&self.dir, segment));
         }
         if let Some(old) = old_manifest {
             self.remove_quietly(Purpose::Manifest, &FileKind::Manifest.path(&self.dir, old));
         }
         Ok(())
     }
+}
+
+/// Nothing names these tables, so they go.
+fn give_up(flushed: &[(KeyspaceId, MergeOutcome)]) {
+    flushed.iter().flat_map(|(_, made)| &made.tables).for_each(|table| table.mark_obsolete());
 }

@@ -96,7 +96,7 @@ impl Engine {
         let (reserved, log_end) = (state.reserved(), self.log()?.end());
         drop(state);
         self.make_durable(reserved, log_end, |keyspace| keyspace.is_manual(), floor)?;
-        self.edit_in_living(vec![Change::ManualFloor { floor }, Change::LogProved { position: log_end.0 }], |world| {
+        self.edit_in_living(vec![Change::ManualFloor { floor }, Change::LogProved(self.log()?.proof())], |world| {
             self.manual_floor.fetch_max(floor, Ordering::SeqCst);
             for keyspace in world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
                 keyspace.core.raise_floor(floor, log_end);
@@ -113,15 +113,16 @@ impl Engine {
         if timestamp == Timestamp::MAX {
             return Err(Error::invalid("the highest timestamp is reserved"));
         }
-        let mut state = self.commit.lock();
-        if timestamp <= state.closed {
+        // Only what is durable already needs nothing more.
+        if timestamp <= self.closed_timestamp.load(Ordering::SeqCst) {
             return Ok(());
         }
-        state.closed = timestamp;
+        let mut state = self.commit.lock();
+        state.closed = state.closed.max(timestamp);
         let (reserved, log_end) = (state.reserved(), self.log()?.end());
         drop(state);
         self.make_durable(reserved, log_end, |_| true, timestamp)?;
-        let changes = vec![Change::Closed { timestamp }, Change::LogProved { position: log_end.0 }];
+        let changes = vec![Change::Closed { timestamp }, Change::LogProved(self.log()?.proof())];
         self.edit_in_living(changes, |world| Ok((world.clone(), ())))?;
         self.closed_timestamp.fetch_max(timestamp, Ordering::SeqCst);
         Ok(())

@@ -1,7 +1,7 @@
 //! Reading everything, to see that it is what was written.
 
 use super::engine::{Engine, ManifestCell};
-use super::open::expectation;
+use super::open::{READ_ONLY_TRIES, expectation};
 use crate::{Error, Result, log, manifest};
 
 /// What [`Db::verify`](crate::Db::verify) has read.
@@ -43,9 +43,20 @@ impl Engine {
 }
 
 impl Engine {
-    /// Reads the manifest and the log as an opening would.
+    /// Reads the manifest and the log as an opening would; again, where the log has moved on meanwhile.
     fn verify_manifest_and_log(&self) -> Result<VerifyReport> {
-        // Held, so that neither moves on meanwhile.
+        let mut tries = READ_ONLY_TRIES;
+        loop {
+            tries -= 1;
+            match self.verify_manifest_and_log_once() {
+                Err(Error::Corruption { .. } | Error::Io { .. }) if tries > 0 => {}
+                verified => return verified,
+            }
+        }
+    }
+
+    fn verify_manifest_and_log_once(&self) -> Result<VerifyReport> {
+        // Held, so that the manifest does not.
         let cell = self.manifest.lock();
         let Some(loaded) = manifest::load(&*self.fs, &self.dir)? else {
             return Err(Error::corruption(&self.dir, 0, "there is no manifest"));

@@ -71,6 +71,11 @@ impl Mem {
         self.charged.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
 
+    /// What counts towards the limit of a memtable: what was charged, or what it has really come to.
+    pub(crate) fn size(&self) -> usize {
+        self.charged().max(self.entries.bytes())
+    }
+
     pub(crate) fn charged(&self) -> usize {
         self.charged.load(Ordering::Relaxed)
     }
@@ -183,27 +188,27 @@ pub(crate) struct Horizon {
 }
 
 /// How many horizons are kept for readers that were overtaken.
-const RING: u64 = 64;
+const RING: usize = 64;
 
 /// The newest [`Horizon`], read without a lock: both numbers belong together, so they are written to the next place of a small
 /// ring before the count moves on, and a reader that was overtaken by a whole round reads again.
 #[derive(Debug)]
 pub(crate) struct Published {
     count: AtomicU64,
-    ring: [(AtomicU64, AtomicU64); RING as usize],
+    ring: [(AtomicU64, AtomicU64); RING],
 }
 
 impl Published {
     pub(crate) fn new(horizon: Horizon) -> Self {
         let published =
-            Self { count: AtomicU64::new(0), ring: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; RING as usize] };
+            Self { count: AtomicU64::new(0), ring: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; RING] };
         published.publish(horizon);
         published
     }
 
     fn place(&self, count: u64) -> &(AtomicU64, AtomicU64) {
         #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "the remainder is below RING")]
-        &self.ring[(count % RING) as usize]
+        &self.ring[count as usize % RING]
     }
 
     /// Moves the horizon. One caller at a time, in commit order (V2).
@@ -224,7 +229,7 @@ impl Published {
                 sequence: sequence.load(Ordering::Acquire),
                 last_timestamp: last_timestamp.load(Ordering::Acquire),
             };
-            if self.count.load(Ordering::SeqCst) - count < RING - 1 {
+            if self.count.load(Ordering::SeqCst) - count < RING as u64 - 1 {
                 return horizon;
             }
         }

@@ -110,7 +110,17 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        // Most numbers are small.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let start = *self;
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
@@ -129,6 +139,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// A varint that counts things in memory.
+    #[inline]
     pub(crate) fn varint_usize(&mut self) -> Result<usize, DecodeError> {
         let start = *self;
         usize::try_from(self.varint()?).map_err(|_| start.error("number is too large"))

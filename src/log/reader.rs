@@ -32,6 +32,9 @@ pub(crate) struct RecordRef<'a> {
     pub(crate) kind: u8,
     pub(crate) flags: u8,
     pub(crate) payload: &'a [u8],
+    /// The file that it lies in, and where.
+    pub(crate) segment: FileNumber,
+    pub(crate) offset: u64,
 }
 
 impl SegmentReader {
@@ -64,9 +67,11 @@ impl SegmentReader {
         let Some(header) = head.and_then(|head| RecordHeader::decode(head, place, position)) else { return Ok(None) };
         let end = offset.checked_add(header.record_len()).filter(|end| *end <= limit.min(self.len));
         let (Some(end), Ok(len)) = (end, usize::try_from(header.len)) else { return Ok(None) };
+        let number = self.number;
         let payload = self.bytes(offset + RECORD_HEADER_LEN as u64, len)?.unwrap_or_default();
         let RecordHeader { kind, flags, .. } = header;
-        let record = RecordRef { position, end: segment.position_at(end), kind, flags, payload };
+        let record =
+            RecordRef { position, end: segment.position_at(end), kind, flags, payload, segment: number, offset };
         Ok(header.fits(place, payload).then_some(record))
     }
 

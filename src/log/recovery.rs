@@ -29,8 +29,6 @@ pub(crate) struct Recovered {
     pub(crate) segments: Vec<SegmentInfo>,
     /// Segments to be removed, after [`sync_survivors`]: a power cut must not leave neither them nor what replaces them.
     pub(crate) dead: Vec<FileNumber>,
-    /// The highest number of any segment in the directory.
-    pub(crate) max_file_number: FileNumber,
     /// The furthest manifest mark: of the manifest with this number, this many bytes are on stable storage.
     pub(crate) manifest_proof: Option<(FileNumber, u64)>,
     /// Whether the log was closed in order.
@@ -82,7 +80,6 @@ pub(crate) fn recover(
         next: LogStart { ordinal: next_ordinal, position: replayed.end },
         cut,
         dead: numbers.iter().copied().filter(|number| !live(number)).collect(),
-        max_file_number: numbers.last().copied().unwrap_or_default(),
         manifest_proof: replayed.manifest_proof,
         clean: replayed.closed && cut.is_none(),
         segments: replayed.segments,

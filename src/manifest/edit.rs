@@ -15,7 +15,7 @@
 //!    a  closed            timestamp varint
 //!    b  manual floor      varint
 //!    c  log start         ordinal varint, position varint
-//!    d  log proved        position varint
+//!    d  log proved        ordinal varint, position varint
 //!    e  log cut           ordinal varint, end varint, next ordinal varint
 //!   10  reserved: lineage
 //!   11  reserved: rollback cut
@@ -32,7 +32,7 @@ use super::options;
 use super::state::KeyspaceId;
 use crate::Timestamp;
 use crate::format::{DecodeError, Decoder, Encode, FileNumber, MAY_SKIP};
-use crate::log::{Cut, LogPosition};
+use crate::log::{Cut, LogPosition, Proof};
 use crate::options::KeyspaceSettings;
 use crate::sync::Arc;
 use crate::table::TableMeta;
@@ -110,9 +110,7 @@ pub(crate) enum Change {
         position: u64,
     },
     /// The log is known to be synced up to this position (L1).
-    LogProved {
-        position: u64,
-    },
+    LogProved(Proof),
     /// Where a recovery ended the log (L1).
     LogCut(Cut),
 }
@@ -244,8 +242,8 @@ impl Change {
                 numbers(p, [*ordinal, *position]);
                 LOG_START
             }
-            Self::LogProved { position } => {
-                numbers(p, [*position]);
+            Self::LogProved(proof) => {
+                numbers(p, [proof.ordinal, proof.position.0]);
                 LOG_PROVED
             }
             Self::LogCut(cut) => {
@@ -283,7 +281,7 @@ impl Change {
             CLOSED => Self::Closed { timestamp: from.varint()? },
             MANUAL_FLOOR => Self::ManualFloor { floor: from.varint()? },
             LOG_START => Self::LogStart { ordinal: from.varint()?, position: from.varint()? },
-            LOG_PROVED => Self::LogProved { position: from.varint()? },
+            LOG_PROVED => Self::LogProved(Proof { ordinal: from.varint()?, position: LogPosition(from.varint()?) }),
             LOG_CUT => Self::LogCut(Cut {
                 ordinal: from.varint()?,
                 end: LogPosition(from.varint()?),

@@ -17,12 +17,11 @@ mod state;
 mod tree;
 mod writer;
 
-pub(crate) use crate::log::Cut;
 pub(crate) use current::{CURRENT, CURRENT_TEMPORARY};
 pub(crate) use edit::{Change, Edit};
 pub(crate) use load::{Loaded, load};
-pub(crate) use state::{EditError, KeyspaceId, KeyspaceState, LogState, ManifestState};
-pub(crate) use tree::{HasMeta, LEVELS, Tree};
+pub(crate) use state::{EditError, KeyspaceId, ManifestState};
+pub(crate) use tree::{LEVELS, Tree};
 pub(crate) use writer::Manifest;
 
 #[cfg(test)]

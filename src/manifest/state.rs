@@ -6,7 +6,7 @@ use super::edit::{Change, Edit};
 use super::tree::Tree;
 use crate::Timestamp;
 use crate::format::FileNumber;
-use crate::log::Cut;
+use crate::log::{Cut, Proof};
 use crate::options::{KeyspaceSettings, Retention};
 use crate::sync::Arc;
 use crate::table::TableMeta;
@@ -56,8 +56,8 @@ pub(crate) struct LogState {
     pub(crate) start_ordinal: u64,
     /// The oldest position that is needed.
     pub(crate) start_position: u64,
-    /// Known to be synced up to here (L1).
-    pub(crate) proved: u64,
+    /// Known to be on stable storage (L1).
+    pub(crate) proved: Proof,
     /// Where recoveries ended the log, in order; none that leads to `start_ordinal` or before.
     pub(crate) cuts: Vec<Cut>,
 }
@@ -173,7 +173,10 @@ impl ManifestState {
                 self.log.cuts.retain(|cut| cut.next_ordinal > *ordinal);
                 Ok(())
             }
-            Change::LogProved { position } => rise("proved log position", &mut self.log.proved, *position),
+            Change::LogProved(proof) => {
+                rise("proved log segment", &mut self.log.proved.ordinal, proof.ordinal)?;
+                rise("proved log position", &mut self.log.proved.position.0, proof.position.0)
+            }
             Change::LogCut(cut) => self.log.cut(*cut),
         }
     }
@@ -211,8 +214,7 @@ impl ManifestState {
         let cuts = self.log.cuts.iter().copied().map(Change::LogCut);
         let keyspaces = self.keyspaces.iter().flat_map(|(id, keyspace)| keyspace.snapshot(*id));
         // Proved behind the cuts: what was proved since lies above them.
-        let tail =
-            [Change::LogProved { position: self.log.proved }, Change::NextKeyspace { id: self.next_keyspace_id }];
+        let tail = [Change::LogProved(self.log.proved), Change::NextKeyspace { id: self.next_keyspace_id }];
         head.into_iter().chain(cuts).chain(keyspaces).chain(tail)
     }
 }
@@ -246,7 +248,7 @@ impl LogState {
     fn cut(&mut self, cut: Cut) -> Result<(), EditError> {
         let fits = cut.ordinal.saturating_add(1) >= self.start_ordinal
             && cut.next_ordinal > cut.ordinal.max(self.start_ordinal)
-            && cut.end.0 >= self.proved
+            && cut.end >= self.proved.position
             && self.cuts.iter().all(|earlier| earlier.next_ordinal <= cut.next_ordinal);
         if !fits {
             return Err(EditError::Cut(cut));

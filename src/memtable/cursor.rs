@@ -349,4 +349,8 @@ impl KeyCursor for MemtableCursor {
         self.piece = Some(piece);
         Ok(stamp)
     }
+
+    fn may_cover(&self) -> bool {
+        !self.memtable.ranges.is_empty()
+    }
 }

@@ -136,6 +136,7 @@ impl Memtable {
     }
 
     /// How many versions it holds, range tombstones aside.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.points.len()
     }

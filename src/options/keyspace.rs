@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{Compression, Error, Result};
 
 /// The largest block that a keyspace may ask for, in bytes.
-pub(crate) const MAX_BLOCK_BYTES: usize = 16 << 20;
+const MAX_BLOCK_BYTES: usize = 16 << 20;
 
 /// How long versions stay readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

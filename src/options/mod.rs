@@ -8,8 +8,8 @@ mod commit;
 mod keyspace;
 
 pub use commit::CommitOptions;
+pub(crate) use keyspace::KeyspaceSettings;
 pub use keyspace::{KeyspaceOptions, Retention};
-pub(crate) use keyspace::{KeyspaceSettings, MAX_BLOCK_BYTES};
 
 use std::fmt;
 

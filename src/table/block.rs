@@ -112,7 +112,8 @@ fn ratio_is_sane(stored: u64, len: u64) -> bool {
 
 /// Writes blocks, one behind the other.
 pub(crate) struct BlockSink {
-    file: Box<dyn WriteFile>,
+    /// `None` once a write has failed: nothing is written behind it (L2).
+    file: Option<Box<dyn WriteFile>>,
     path: PathBuf,
     number: FileNumber,
     compression: Compression,
@@ -127,7 +128,7 @@ impl BlockSink {
     const PENDING: usize = 128 << 10;
 
     pub(crate) fn new(file: Box<dyn WriteFile>, path: PathBuf, number: FileNumber, compression: Compression) -> Self {
-        Self { file, path, number, compression, pending: Vec::new(), pending_at: 0 }
+        Self { file: Some(file), path, number, compression, pending: Vec::new(), pending_at: 0 }
     }
 
     /// Where the next block goes.
@@ -171,11 +172,15 @@ impl BlockSink {
     pub(crate) fn finish(mut self, footer: &[u8]) -> Result<()> {
         self.pending.extend_from_slice(footer);
         self.hand_over()?;
-        self.file.sync().at_path(&self.path)
+        let failed = || io::Error::other("an earlier write failed");
+        self.file.ok_or_else(failed).and_then(|mut file| file.sync()).at_path(&self.path)
     }
 
     fn hand_over(&mut self) -> Result<()> {
-        self.file.append(&self.pending).at_path(&self.path)?;
+        let file = self.file.take();
+        let mut file = file.ok_or_else(|| io::Error::other("an earlier write failed")).at_path(&self.path)?;
+        file.append(&self.pending).at_path(&self.path)?;
+        self.file = Some(file);
         self.pending_at += self.pending.len() as u64;
         self.pending.clear();
         // One large block must not hold its memory until the end of the file.
@@ -230,6 +235,11 @@ impl BlockSource {
 
     pub(crate) fn number(&self) -> FileNumber {
         self.number
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cache(&self) -> &BlockCache<Bytes> {
+        &self.cache
     }
 
     pub(crate) fn corruption(&self, offset: u64, reason: impl Into<String>) -> Error {

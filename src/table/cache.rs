@@ -8,14 +8,14 @@ use std::hash::{BuildHasher, Hasher};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
+use super::tally::Tally;
 use crate::format::FileNumber;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Blocks by where they lie. `V` clones cheaply (an `Arc`).
 pub(crate) struct BlockCache<V: Clone> {
     /// `None` at capacity 0.
     blocks: Option<Cache<Place, Weighed<V>, ByWeight, FixedSeed>>,
-    counters: Box<[Counters]>,
+    looks: Tally,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,13 +63,13 @@ impl<V: Clone> BlockCache<V> {
             .ok()
             .filter(|_| capacity > 0)
             .map(|options| Cache::with_options(options, ByWeight, FixedSeed, DefaultLifecycle::default()));
-        Self { blocks, counters: (0..STRIPES).map(|_| Counters::default()).collect() }
+        Self { blocks, looks: Tally::default() }
     }
 
     /// The block at this place, if it is held; counts as a hit or a miss.
     pub(crate) fn get(&self, file: FileNumber, offset: u64) -> Option<V> {
         let held = self.blocks.as_ref().and_then(|blocks| blocks.get(&Place { file, offset }));
-        self.count(held.is_some());
+        self.looks.count(held.is_some());
         held.map(|held| held.block)
     }
 
@@ -87,35 +87,13 @@ impl<V: Clone> BlockCache<V> {
 
     /// How many calls of `get` found a block.
     pub(crate) fn hits(&self) -> u64 {
-        self.counters.iter().map(|stripe| stripe.hits.load(Ordering::Relaxed)).sum()
+        self.looks.hits()
     }
 
     /// How many calls of `get` found none.
     pub(crate) fn misses(&self) -> u64 {
-        self.counters.iter().map(|stripe| stripe.misses.load(Ordering::Relaxed)).sum()
+        self.looks.misses()
     }
-
-    fn count(&self, hit: bool) {
-        if let Some(stripe) = self.counters.get(STRIPE.with(|stripe| *stripe) % STRIPES) {
-            let counter = if hit { &stripe.hits } else { &stripe.misses };
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Threads count in lines of their own, as far as there are: readers do not wait for each other's cache lines.
-#[derive(Default)]
-#[repr(align(128))]
-struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
-}
-
-const STRIPES: usize = 16;
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static STRIPE: usize = NEXT_STRIPE.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Hashes alike in every run, so that a simulation evicts alike. Users do not choose file numbers and offsets, so a secret

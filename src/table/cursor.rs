@@ -59,6 +59,7 @@ impl TableCursor {
         let moved = step(self);
         if !matches!(moved, Ok(true)) {
             self.rows.leave();
+            self.history.release();
         }
         moved.map(|_| ())
     }

@@ -160,11 +160,6 @@ impl Filter {
         Ok(Self { seed, probes, lines: lines.iter().map(line).collect() })
     }
 
-    /// Memory that the filter holds.
-    pub(crate) fn bytes(&self) -> usize {
-        self.lines.len() * LINE_BYTES
-    }
-
     /// `false` only for a key that was not added.
     pub(crate) fn may_contain(&self, key: &[u8]) -> bool {
         let place = Place::of(XxHash3_64::oneshot_with_seed(self.seed, key), self.lines.len(), self.probes);

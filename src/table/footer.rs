@@ -77,31 +77,19 @@ impl Footer {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::Path;
 
     use super::*;
-    use crate::fs::ReadFile;
+    use crate::fs::{Fs, MemFs, Purpose};
     use crate::sync::Arc;
     use crate::table::BlockCache;
 
-    struct File(Vec<u8>);
-
-    impl ReadFile for File {
-        fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
-            let start = usize::try_from(offset).unwrap();
-            buf.copy_from_slice(self.0.get(start..start + buf.len()).ok_or(std::io::ErrorKind::UnexpectedEof)?);
-            Ok(())
-        }
-
-        fn len(&self) -> std::io::Result<u64> {
-            Ok(self.0.len() as u64)
-        }
-    }
-
     fn read(bytes: &[u8]) -> Result<Footer> {
-        let path = PathBuf::from("7.table");
-        let cache = Arc::new(BlockCache::new(0));
-        Footer::read(&BlockSource::new(Arc::new(File(bytes.to_vec())), path, FileNumber(7), cache)?, bytes)
+        let (fs, path) = (MemFs::new(), Path::new("000007.table"));
+        fs.write_file(path, bytes).unwrap();
+        let file = fs.open(Purpose::Table, path).unwrap();
+        let source = BlockSource::new(file, path.to_owned(), FileNumber(7), Arc::new(BlockCache::new(0)))?;
+        Footer::read(&source, bytes)
     }
 
     fn footer() -> Footer {

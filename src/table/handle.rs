@@ -9,10 +9,11 @@ use std::sync::Weak;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
+use super::tally::Tally;
 use super::{BlockCache, Caching, TableCursor, TableMeta, TableReader};
 use crate::format::FileKind;
 use crate::fs::{Fs, Purpose};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::version::StoredVersion;
 use crate::{Result, Timestamp};
 
@@ -25,6 +26,9 @@ pub(crate) struct TableStore {
     /// The open tables, in the order in which they were opened or spared last.
     open: Mutex<VecDeque<Weak<Slot>>>,
     opened: AtomicU64,
+    filtered: Arc<Tally>,
+    /// Held for reading while an obsolete file is removed. Once it is set the directory may be another database's.
+    ended: RwLock<bool>,
 }
 
 impl TableStore {
@@ -35,14 +39,33 @@ impl TableStore {
         max_open_files: usize,
     ) -> Arc<Self> {
         let (open, opened) = (Mutex::new(VecDeque::new()), AtomicU64::new(0));
-        Arc::new(Self { fs, dir, cache, max_open_files: max_open_files.max(1), open, opened })
+        Arc::new(Self {
+            fs,
+            dir,
+            cache,
+            max_open_files: max_open_files.max(1),
+            open,
+            opened,
+            ended: RwLock::new(false),
+        })
+    }
+
+    /// The database is closed: what is obsolete is left to the next opening.
+    pub(crate) fn end(&self) {
+        *self.ended.write() = true;
     }
 
     pub(crate) fn cache(&self) -> &Arc<BlockCache<Bytes>> {
         &self.cache
     }
 
+    /// What the filters of all tables were good for.
+    pub(crate) fn filtered(&self) -> &Tally {
+        &self.filtered
+    }
+
     /// How often a file was opened.
+    #[cfg(test)]
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
@@ -130,6 +153,11 @@ impl Table {
         self.obsolete.store(true, Ordering::Release);
     }
 
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
+        self.slot.reader.load().is_some()
+    }
+
     /// Every reader writes this only once after the store has looked.
     fn touch(&self) {
         if !self.slot.used.load(Ordering::Relaxed) {
@@ -143,7 +171,13 @@ impl Table {
             return Ok(reader);
         }
         let store = &self.store;
-        let reader = Arc::new(TableReader::open(&store.fs, &store.dir, self.meta.number, store.cache.clone())?);
+        let reader = Arc::new(TableReader::open(
+            &store.fs,
+            &store.dir,
+            self.meta.number,
+            store.cache.clone(),
+            store.filtered.clone(),
+        )?);
         if reader.meta().bytes != self.meta.bytes {
             let reason = format!("file has {} bytes, the manifest says {}", reader.meta().bytes, self.meta.bytes);
             return Err(reader.source.corruption(0, reason));
@@ -173,6 +207,10 @@ impl Drop for Table {
             return;
         }
         self.slot.reader.store(None);
+        let ended = self.store.ended.read();
+        if *ended {
+            return;
+        }
         let path = FileKind::Table.path(&self.store.dir, self.meta.number);
         // What stays is an orphan, which the next open removes (S29).
         if let Err(error) = self.store.fs.remove(Purpose::Table, &path) {

@@ -184,8 +184,9 @@ pub(crate) struct HistoryCursor {
     levels: usize,
     /// The history index blocks down to the leaf, and the entry taken in each.
     path: Vec<(HistoryIndex, usize)>,
-    /// Where the leaf lies in the file.
+    /// The block of the last list, and where it lies in the file: the next key's history often lies there as well.
     leaf_at: u64,
+    leaf: Bytes,
     list: Option<List>,
 }
 
@@ -240,9 +241,15 @@ impl HistoryCursor {
         Some(list.current()?.borrow(&list.block))
     }
 
+    /// Leaves the current key.
     pub(crate) fn leave(&mut self) {
         self.path.clear();
         self.list = None;
+    }
+
+    /// Leaves everything, and lets go of its memory.
+    pub(crate) fn release(&mut self) {
+        *self = Self::default();
     }
 
     fn timestamp(&self) -> Option<Timestamp> {
@@ -271,9 +278,12 @@ impl HistoryCursor {
             self.path.push((index, at));
             handle = child;
         }
-        let leaf = source.load(BlockKind::History, handle, caching)?;
-        self.leaf_at = handle.offset;
-        self.list = Some(List::open(leaf, offset).map_err(|reason| source.corruption(handle.offset, reason))?);
+        if self.leaf.is_empty() || self.leaf_at != handle.offset {
+            self.leaf = source.load(BlockKind::History, handle, caching)?;
+            self.leaf_at = handle.offset;
+        }
+        let list = List::open(self.leaf.clone(), offset);
+        self.list = Some(list.map_err(|reason| source.corruption(handle.offset, reason))?);
         Ok(())
     }
 }

@@ -159,6 +159,10 @@ impl HistoryWriter {
     }
 
     fn write_leaf(&mut self, sink: &mut BlockSink) -> Result<()> {
+        if self.tree.is_empty() && !self.shared.is_empty() {
+            // Keys on both sides of a long history share no block: so a scan needs no block again that it has left.
+            self.write_shared(sink)?;
+        }
         let oldest = self.list.oldest;
         self.scratch.clear();
         self.list.move_to(&mut self.scratch);

@@ -138,10 +138,6 @@ impl IndexBlock {
         self.count
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
     pub(crate) fn entry(&self, at: usize) -> Result<Entry<'_>, &'static str> {
         let mut from = self.decoder(at)?;
         let key = from.bytes().map_err(reason)?;

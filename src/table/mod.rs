@@ -31,6 +31,7 @@ mod reader;
 mod row;
 mod rows;
 mod run;
+mod tally;
 mod verify;
 mod writer;
 
@@ -41,8 +42,9 @@ pub(crate) use block::Caching;
 pub(crate) use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
 pub(crate) use handle::{Table, TableStore};
-pub(crate) use meta::{Freeable, TableMeta, UpperBound};
+#[cfg(test)]
+pub(crate) use meta::Freeable;
+pub(crate) use meta::{TableMeta, UpperBound};
 pub(crate) use reader::TableReader;
 pub(crate) use run::RunCursor;
-pub(crate) use verify::Verified;
 pub(crate) use writer::{TableOptions, TableWriter};

@@ -11,6 +11,7 @@ use super::history::HistoryCursor;
 use super::index::{Index, IndexBlock, Span};
 use super::row::reason;
 use super::rows::DataBlock;
+use super::tally::Tally;
 use super::{BlockCache, TableMeta, ranges};
 use crate::error::AtPath;
 use crate::format::{Decoder, FileKind, FileNumber};
@@ -26,6 +27,8 @@ pub(crate) struct TableReader {
     pub(super) meta: TableMeta,
     pub(super) top: IndexBlock,
     pub(super) filter: Option<Filter>,
+    /// How often a filter spared a read (hit), and how often it did not though nothing was found (miss).
+    filtered: Arc<Tally>,
     ranges: Arc<RangeTombstones>,
 }
 
@@ -38,6 +41,7 @@ impl TableReader {
         dir: &Path,
         number: FileNumber,
         cache: Arc<BlockCache<Bytes>>,
+        filtered: Arc<Tally>,
     ) -> Result<Self> {
         let path = FileKind::Table.path(dir, number);
         let file = fs.open(Purpose::Table, &path).at_path(&path)?;
@@ -61,7 +65,7 @@ impl TableReader {
         let filter = filter.map(Filter::parse).transpose().map_err(bad(footer.filter)).map_err(at)?;
         let ranges = load(BlockKind::RangeTombstones, footer.ranges)?.unwrap_or_default();
         let ranges = ranges::parse(&ranges).map_err(bad(footer.ranges)).map_err(at)?;
-        Ok(Self { footer, meta, top, filter, ranges: Arc::new(ranges), source })
+        Ok(Self { footer, meta, top, filter, filtered, ranges: Arc::new(ranges), source })
     }
 
     /// What the file says of itself.
@@ -73,20 +77,29 @@ impl TableReader {
         &self.ranges
     }
 
-    /// Memory that is held while the table is open.
-    pub(crate) fn bytes_in_memory(&self) -> usize {
-        let fragments = self.ranges.fragments().len() * 96;
-        self.top.bytes() + self.filter.as_ref().map_or(0, Filter::bytes) + fragments + size_of::<Self>()
-    }
-
     /// The newest version of `key` at or below `timestamp`, tombstones included, range tombstones not.
     pub(crate) fn get(&self, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
-        if timestamp < self.meta.min_timestamp
-            || !self.meta.contains(key)
-            || self.filter.as_ref().is_some_and(|filter| !filter.may_contain(key))
-        {
+        if timestamp < self.meta.min_timestamp || !self.meta.contains(key) {
             return Ok(None);
         }
+        match &self.filter {
+            None => self.find(key, timestamp),
+            Some(filter) if !filter.may_contain(key) => {
+                self.filtered.count(true);
+                Ok(None)
+            }
+            Some(_) => {
+                let found = self.find(key, timestamp)?;
+                if found.is_none() {
+                    self.filtered.count(false);
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// [`get`](Self::get) without a filter.
+    fn find(&self, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
         let Some(handle) = self.index(Caching::Fill, Span { min: 0, max: timestamp }).block_of(key)? else {
             return Ok(None);
         };
@@ -99,6 +112,11 @@ impl TableReader {
         let mut history = HistoryCursor::default();
         history.seek(&self.source, Caching::Fill, (&row, &block), timestamp)?;
         Ok(history.version().map(|version| version.to_owned()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn cache(&self) -> &BlockCache<Bytes> {
+        self.source.cache()
     }
 
     pub(super) fn index(&self, caching: Caching, span: Span) -> Index<'_> {

@@ -42,12 +42,6 @@ impl DataBlock {
         Ok(Self { offset, bytes, histories_at, restarts_at, restarts, base })
     }
 
-    /// The history blocks that the rows name.
-    pub(crate) fn histories(&self) -> impl Iterator<Item = Handle> {
-        let handles = self.bytes.get(self.histories_at..self.restarts_at).unwrap_or_default();
-        handles.chunks(Handle::FIXED).filter_map(|handle| Handle::fixed(&mut Decoder::new(handle)).ok())
-    }
-
     /// The history block in the given place.
     pub(crate) fn history(&self, place: usize) -> Result<Handle, &'static str> {
         let handles = self.bytes.get(self.histories_at..self.restarts_at).unwrap_or_default();

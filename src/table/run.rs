@@ -160,4 +160,8 @@ impl KeyCursor for RunCursor {
         };
         Ok(ranges.covering_near(hint, key, timestamp))
     }
+
+    fn may_cover(&self) -> bool {
+        self.tables.iter().any(|table| table.meta().range_tombstones > 0)
+    }
 }

@@ -213,9 +213,14 @@ impl TableWriter {
 
     /// About how long the file would be if it ended here.
     pub(crate) fn estimated_bytes(&self) -> u64 {
+        let rest = self.unwritten_bytes() + self.filter.estimated_bytes() + Footer::LEN;
+        self.sink.offset() + rest as u64
+    }
+
+    /// What waits in memory to become blocks.
+    pub(super) fn unwritten_bytes(&self) -> usize {
         let waiting: usize = self.partitions.iter().map(|partition| partition.payload.len()).sum();
-        let filling = self.rows.len() + self.history.len() + self.partition.len() + self.ranges.len();
-        self.sink.offset() + (waiting + filling + self.filter.estimated_bytes() + Footer::LEN) as u64
+        waiting + self.rows.len() + self.history.len() + self.partition.len() + self.ranges.len()
     }
 
     /// Ends the file and makes it and its name durable (L3). A table of nothing is refused.

@@ -10,7 +10,9 @@ mod cursor;
 mod tombstones;
 
 pub(crate) use cursor::KeyCursor;
-pub(crate) use tombstones::{Fragment, RangeTombstone, RangeTombstones, fragment};
+#[cfg(test)]
+pub(crate) use tombstones::fragment;
+pub(crate) use tombstones::{Fragment, RangeTombstone, RangeTombstones};
 
 use bytes::Bytes;
 

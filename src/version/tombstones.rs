@@ -81,6 +81,7 @@ impl RangeTombstones {
 }
 
 /// Cuts tombstones at each other's edges. Empty and inverted ranges vanish; of equal timestamps the higher sequence stays.
+#[cfg(test)]
 pub(crate) fn fragment(tombstones: &[RangeTombstone]) -> RangeTombstones {
     let live = || tombstones.iter().filter(|t| t.end.as_ref().is_none_or(|end| t.start < *end));
     let mut edges: Vec<&Slice> = live().flat_map(|t| std::iter::once(&t.start).chain(&t.end)).collect();
@@ -105,7 +106,7 @@ pub(crate) fn fragment(tombstones: &[RangeTombstone]) -> RangeTombstones {
         }
     }
     fragments.retain_mut(|piece| {
-        piece.stamps.sort_unstable_by(|a, b| (b.timestamp, b.sequence).cmp(&(a.timestamp, a.sequence)));
+        piece.stamps.sort_unstable_by_key(|stamp| std::cmp::Reverse((stamp.timestamp, stamp.sequence)));
         piece.stamps.dedup_by_key(|stamp| stamp.timestamp);
         !piece.stamps.is_empty()
     });

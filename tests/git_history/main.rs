@@ -1,5 +1,11 @@
 //! The example `git_history` over made-up repositories: a history that git keeps too, and that git checks.
-#![allow(clippy::indexing_slicing, clippy::disallowed_methods, reason = "a test")]
+#![allow(
+    unreachable_pub,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test"
+)]
 
 #[path = "../../examples/git_history/check.rs"]
 mod check;
@@ -41,6 +47,7 @@ fn checked(repository: &Repository, samples: usize, commits: usize) -> Result<Su
         commits,
     };
     let summary = run(repository, Path::new("db"), settings, &mut |_| {})?;
+    println!("{summary}");
     assert_eq!(summary.differences, [""; 0]);
     Ok(summary)
 }

@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::format::FileNumber;
+use crate::manifest::LEVELS;
 use crate::table::{Freeable, TableMeta, UpperBound};
 use crate::{Slice, Timestamp};
 
@@ -99,7 +100,7 @@ impl Tree {
         println!("seed {seed}");
         Self {
             options: CompactionOptions::new(20_000, 100_000),
-            levels: vec![Vec::new(); CompactionOptions::LEVELS],
+            levels: vec![Vec::new(); LEVELS],
             memtable: Rows::new(),
             memtable_bytes: 20_000,
             jobs: Vec::new(),
@@ -233,12 +234,9 @@ impl Tree {
             };
             self.levels.iter().flatten().any(holds)
         };
-        let cuts = subranges(&self.shape(), pick, 3);
-        assert!(cuts.is_sorted() && cuts.len() < 3);
         let mut outputs: Vec<Rows> = vec![Rows::new()];
         let mut bytes = 0;
         let mut splitter = Splitter::new(&self.options, &pick.grandparents);
-        let mut part = 0;
         for (key, mut versions) in merged {
             versions.sort_by_key(|version| std::cmp::Reverse(version.timestamp));
             let versions = self.retained(versions, &|version| !outside(key, version));
@@ -246,12 +244,6 @@ impl Tree {
                 continue;
             }
             let name = key.to_be_bytes();
-            let now_in = cuts.iter().filter(|cut| ***cut <= name[..]).count();
-            if now_in > part {
-                (part, bytes) = (now_in, 0);
-                splitter = Splitter::new(&self.options, &pick.grandparents);
-                outputs.push(Rows::new());
-            }
             if splitter.should_cut(bytes, &name) {
                 bytes = 0;
                 outputs.push(Rows::new());

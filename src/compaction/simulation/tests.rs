@@ -117,7 +117,7 @@ fn uniform_overwrites_cost_and_take_a_sane_amount() {
 #[test]
 fn a_tree_grows_from_its_last_level_upwards_and_shrinks_again() {
     let mut tree = Tree::new(3);
-    let mut base = CompactionOptions::LEVELS - 1;
+    let mut base = LEVELS - 1;
     for round in 0..60_000u32 {
         tree.write_beside(1, round.wrapping_mul(2_654_435_761) % 60_000, false);
         let targets = tree.shape().targets();

@@ -110,7 +110,6 @@ fn what_was_appended_is_replayed_over_all_segments() {
     assert!(recovered.segments.len() > 5);
     assert_eq!((recovered.cut, recovered.clean, recovered.dead), (None, false, Vec::new()));
     assert_eq!(recovered.next.ordinal, recovered.segments.len() as u64 + 1);
-    assert_eq!(recovered.max_file_number, FileNumber(recovered.segments.len() as u64));
     for (one, two) in recovered.segments.iter().zip(&recovered.segments[1..]) {
         assert_eq!((one.end, one.ordinal + 1), (two.start, two.ordinal));
     }

@@ -240,11 +240,11 @@ fn the_bytes_of_a_manifest_are_these() {
     manifest.append(&Edit::from(vec![Change::Closed { timestamp: 300 }])).unwrap();
     let hex =
         |name: &str| fs.read_file(dir().join(name)).unwrap().iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let snapshot = ["080102", "090100", "0a0100", "0b0100", "0c020000", "0d0100", "070100"].concat();
+    let snapshot = ["080102", "090100", "0a0100", "0b0100", "0c020000", "0d020000", "070100"].concat();
     let manifest = hex("000001.manifest");
     let (header, frames) = manifest.split_at(48);
     assert!(header.starts_with("737472616e644d46010000000100000000000000"), "{header}");
-    assert!(frames.starts_with("1600000002"), "{frames}");
+    assert!(frames.starts_with("1700000002"), "{frames}");
     assert_eq!(&frames[26..26 + snapshot.len()], snapshot);
     let edit = &frames[26 + snapshot.len()..];
     assert!(edit.starts_with("0400000003") && edit.ends_with("0a02ac02"), "{edit}");

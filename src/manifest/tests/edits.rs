@@ -3,6 +3,7 @@
 use super::super::edit::NotUnderstood;
 use super::*;
 use crate::format::{Encode, MAY_SKIP};
+use crate::log::Proof;
 
 fn one_of_each() -> Edit {
     let id = KeyspaceId(u32::MAX - 1);
@@ -19,7 +20,7 @@ fn one_of_each() -> Edit {
         Change::Closed { timestamp: 127 },
         Change::ManualFloor { floor: 128 },
         Change::LogStart { ordinal: 3, position: 4 },
-        Change::LogProved { position: u64::MAX },
+        Change::LogProved(Proof { ordinal: 3, position: LogPosition(u64::MAX) }),
         Change::LogCut(Cut { ordinal: 1, end: LogPosition(2), next_ordinal: 3 }),
     ])
 }
@@ -111,7 +112,7 @@ fn nonsense_is_refused() {
         Change::Closed { timestamp: 5 },
         Change::ManualFloor { floor: 5 },
         Change::LogStart { ordinal: 5, position: 50 },
-        Change::LogProved { position: 70 },
+        Change::LogProved(Proof { ordinal: 2, position: LogPosition(70) }),
         Change::LogCut(Cut { ordinal: 6, end: LogPosition(80), next_ordinal: 8 }),
     ])]);
     let (unknown, id) = (KeyspaceId(4), KeyspaceId(3));
@@ -155,7 +156,11 @@ fn nonsense_is_refused() {
         (Change::ManualFloor { floor: 4 }, falls("manual floor", 5)),
         (Change::LogStart { ordinal: 4, position: 99 }, falls("log start ordinal", 5)),
         (Change::LogStart { ordinal: 9, position: 4 }, falls("log start position", 50)),
-        (Change::LogProved { position: 4 }, falls("proved log position", 70)),
+        (Change::LogProved(Proof { ordinal: 2, position: LogPosition(4) }), falls("proved log position", 70)),
+        (
+            Change::LogProved(Proof { ordinal: 1, position: LogPosition(71) }),
+            EditError::Falls { what: "proved log segment", from: 2, to: 1 },
+        ),
         (Change::LogCut(cut(3, 90, 9)), EditError::Cut(cut(3, 90, 9))),
         (Change::LogCut(cut(4, 90, 5)), EditError::Cut(cut(4, 90, 5))),
         (Change::LogCut(cut(8, 90, 8)), EditError::Cut(cut(8, 90, 8))),

@@ -11,6 +11,7 @@ use std::path::Path;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::state::LogState;
 use super::*;
 use crate::format::FileNumber;
 use crate::log::{Cut, LogPosition};
@@ -216,10 +217,11 @@ impl Story {
     fn move_log(&mut self, edit: &mut Edit) {
         let by = self.up_to(50);
         let log = &mut self.account.log;
-        log.proved += by;
-        edit.push(Change::LogProved { position: log.proved });
+        log.proved.position.0 += by;
+        log.proved.ordinal += by / 7;
+        edit.push(Change::LogProved(log.proved));
         let last = log.cuts.last().map_or(log.start_ordinal, |cut| cut.next_ordinal);
-        let cut = Cut { ordinal: last, end: LogPosition(log.proved + by), next_ordinal: last + 1 + by % 3 };
+        let cut = Cut { ordinal: last, end: LogPosition(log.proved.position.0 + by), next_ordinal: last + 1 + by % 3 };
         log.cuts.push(cut);
         edit.push(Change::LogCut(cut));
         if by.is_multiple_of(4) {

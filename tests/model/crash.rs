@@ -1,0 +1,151 @@
+//! Closing, crashing and opening again. What a crash left decides what the model goes on with, and must be something that
+//! the durabilities of the commits allow.
+
+use std::collections::BTreeSet;
+
+use rand::RngExt;
+use strandline::fs::{Fault, FaultKind};
+use strandline::{Db, Durability, Error, MemFs};
+
+use crate::held::Held;
+use crate::model::{Commit, Model};
+use crate::read::differs;
+use crate::runner::{DIR, Runner};
+use crate::settings::chance;
+use crate::write::mark_key;
+
+/// What happened to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crash {
+    /// The process was killed: what was logged is there.
+    Kill,
+    /// The power went: of what is not durable, whatever chance left.
+    PowerCut,
+}
+
+impl Runner {
+    /// Closes and opens; everything is there.
+    pub fn reopen(&mut self) {
+        let by_hand = self.random.random();
+        self.log.add(format!("reopen, {}", if by_hand { "closed" } else { "all handles dropped" }));
+        self.let_go();
+        if by_hand {
+            let db = self.db().clone();
+            db.close().unwrap();
+            assert!(matches!(db.sync(), Err(Error::Closed)));
+        }
+        self.db = None;
+        self.model.all_durable();
+        self.open();
+        assert_eq!(self.db().last_timestamp(), self.model.last);
+        self.check_everything();
+    }
+
+    /// A kill or a power cut, sometimes several: also while the database recovers from the one before.
+    pub fn crash(&mut self) {
+        let mut crash = if chance(&mut self.random, 1, 2) { Crash::Kill } else { Crash::PowerCut };
+        let mut files = self.crashed_files(crash);
+        self.log.add(format!("{crash:?}"));
+        self.let_go();
+        self.db = None;
+        for _ in 0..3 {
+            if !chance(&mut self.random, 1, 3) {
+                break;
+            }
+            self.change_files(files);
+            let nth = self.random.random_range(0..120);
+            self.log.add(format!("and a power cut at call {nth} of the recovery"));
+            self.fs.inject(Fault { purpose: None, operation: None, nth, kind: FaultKind::Io, repeat: true });
+            let opened = self.settings.options(&self.fs, &self.time).open(DIR);
+            crash = Crash::PowerCut;
+            files = self.crashed_files(crash);
+            if let Err(Error::Corruption { .. }) = opened {
+                panic!("{opened:?}");
+            }
+        }
+        self.change_files(files);
+        self.open();
+        let model = self.survivors(self.db(), crash);
+        self.log.add(format!("{} of {} commits survived", model.commits.len(), self.model.commits.len()));
+        self.model = model;
+    }
+
+    fn crashed_files(&mut self, crash: Crash) -> MemFs {
+        match crash {
+            Crash::Kill => self.fs.inner().kill(),
+            Crash::PowerCut => {
+                let seed: u64 = self.random.random();
+                self.fs.inner().power_cut(seed)
+            }
+        }
+    }
+
+    /// A read-only open beside the writer sees what a crash would leave, and writes nothing.
+    pub fn look_while_open(&mut self) {
+        self.log.add("look on, read-only".into());
+        let options = self.settings.options(&self.fs, &self.time).read_only(true);
+        let reader = options.open(DIR).unwrap();
+        self.survivors(&reader, Crash::Kill);
+        assert!(matches!(reader.sync(), Err(Error::ReadOnly)));
+        reader.close().unwrap();
+    }
+
+    fn let_go(&mut self) {
+        self.held = Held::default();
+        self.handles.clear();
+        self.dropped.clear();
+    }
+
+    fn open(&mut self) {
+        self.db = Some(self.settings.options(&self.fs, &self.time).open(DIR).unwrap());
+        self.check_names();
+        for space in self.model.live() {
+            let handle = self.db().keyspace(&self.space(space).name).unwrap();
+            self.handles.insert(space, handle);
+        }
+    }
+
+    /// The model of what `db` still has. S11, S21, S22: every durable commit; of the logged ones the first so many in order
+    /// of commit (all, after a kill); of the unlogged ones any, each whole.
+    fn survivors(&self, db: &Db, crash: Crash) -> Model {
+        let marks = db.keyspace("marks").unwrap();
+        let marks: BTreeSet<Vec<u8>> = marks.iter().map(|pair| pair.unwrap().0.into()).collect();
+        let commits = &self.model.commits;
+        let logged = |commit: &Commit| commit.durability != Durability::Unlogged;
+        // Whether it is known that a commit survived.
+        let seen = |commit: &Commit| commit.marked.map(|mark| marks.contains(&mark_key(mark)));
+        for commit in commits.iter().filter(|commit| commit.durable || (logged(commit) && crash == Crash::Kill)) {
+            assert_ne!(seen(commit), Some(false), "lost: {commit:?}");
+        }
+        // The cut lies behind all that must be or is there, and not behind the first logged commit that is not.
+        let there =
+            |commit: &Commit| logged(commit) && (commit.durable || crash == Crash::Kill || seen(commit) == Some(true));
+        let least = commits.iter().rposition(there).map_or(0, |last| last + 1);
+        let most = commits.iter().position(|commit| logged(commit) && seen(commit) == Some(false));
+        let most = most.unwrap_or(commits.len());
+        assert!(least <= most, "commit {most} is lost, and commit {} is there", least.saturating_sub(1));
+        let last = db.last_timestamp();
+        assert!(last <= self.model.last, "the last timestamp was {} and is {last}", self.model.last);
+        let mut differences = Vec::new();
+        for cut in (least..=most).rev().filter(|cut| *cut == least || logged(&commits[cut - 1])) {
+            let survived = commits.iter().enumerate().filter(|(i, commit)| match logged(commit) {
+                true => *i < cut,
+                false => seen(commit) == Some(true),
+            });
+            let survived = survived.map(|(_, commit)| {
+                let durable = commit.durable || crash == Crash::PowerCut;
+                Commit { durable, ..commit.clone() }
+            });
+            let model = self.model.with_only(survived, last);
+            let highest = model.commits.iter().map(|commit| commit.timestamp).max().unwrap_or(0);
+            match differs(db, &model, self.now_after(last)) {
+                _ if highest > last => {
+                    differences.push(format!("commit at {highest} is above the last timestamp {last}"))
+                }
+                None => return model,
+                Some(difference) => differences.push(difference),
+            }
+        }
+        panic!("what survived is no prefix of the log between commits {least} and {most}: {differences:#?}");
+    }
+}

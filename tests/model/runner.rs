@@ -1,0 +1,379 @@
+//! One run: operations drawn from a seed, done on the database and on the model, and compared.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use strandline::fs::Call;
+use strandline::{Clock, Db, Error, FaultFs, Keyspace, ManualTime, MemFs, Retention, Time, Timestamp};
+
+use crate::held::Held;
+use crate::model::{Keys, Model, Space};
+use crate::settings::{Settings, chance, keyspace, pick};
+
+/// The directory of the database.
+pub const DIR: &str = "db";
+
+pub struct Runner {
+    pub random: StdRng,
+    pub settings: Settings,
+    pub time: ManualTime,
+    pub fs: FaultFs<MemFs>,
+    /// `None` only between closing and opening.
+    pub db: Option<Db>,
+    pub model: Model,
+    /// Handles of the keyspaces that are there.
+    pub handles: BTreeMap<usize, Keyspace>,
+    /// Handles of keyspaces that were dropped since the database was opened.
+    pub dropped: Vec<(usize, Keyspace)>,
+    pub held: Held,
+    pub marks: usize,
+    pub next_mark: u64,
+    pub log: Log,
+    tracing: bool,
+    trace: Vec<Call>,
+}
+
+/// The last operations, printed when a test fails.
+pub struct Log {
+    seed: u64,
+    count: u64,
+    tail: VecDeque<String>,
+}
+
+impl Log {
+    const TAIL: usize = 60;
+
+    pub fn add(&mut self, line: String) {
+        self.count += 1;
+        self.tail.push_back(format!("{:>6}  {line}", self.count));
+        if self.tail.len() > Self::TAIL {
+            self.tail.pop_front();
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tail.iter().for_each(|line| eprintln!("{line}"));
+            eprintln!("failed: MODEL_FIRST_SEED={} MODEL_SEEDS=1", self.seed);
+        }
+    }
+}
+
+impl Runner {
+    pub fn new(seed: u64, tracing: bool) -> Self {
+        let settings = Settings::of_seed(seed);
+        let time = ManualTime::new(1_700_000_000_000);
+        let fs = FaultFs::new(MemFs::new());
+        fs.trace(tracing);
+        let db = settings.options(&fs, &time).open(DIR).unwrap();
+        let mut runner = Self {
+            random: StdRng::seed_from_u64(seed),
+            settings,
+            time,
+            fs,
+            db: Some(db),
+            model: Model::default(),
+            handles: BTreeMap::new(),
+            dropped: Vec::new(),
+            held: Held::default(),
+            marks: 0,
+            next_mark: 0,
+            log: Log { seed, count: 0, tail: VecDeque::new() },
+            tracing,
+            trace: Vec::new(),
+        };
+        runner.marks = runner.make("marks", Retention::Window(u64::MAX));
+        runner.make("manual", Retention::Manual);
+        runner.make("latest", Retention::Latest);
+        let window = runner.some_window();
+        runner.make("window", window);
+        runner
+    }
+
+    pub fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    /// Every file call, if they are recorded.
+    pub fn into_trace(mut self) -> Vec<Call> {
+        self.held = Held::default();
+        self.db().close().unwrap();
+        self.keep_trace();
+        self.trace
+    }
+
+    /// Goes over to other files: those that a crash left.
+    pub fn change_files(&mut self, files: MemFs) {
+        self.keep_trace();
+        self.fs = FaultFs::new(files);
+        self.fs.trace(self.tracing);
+    }
+
+    fn keep_trace(&mut self) {
+        self.trace.extend(self.fs.take_trace());
+    }
+
+    pub fn step(&mut self) {
+        match self.random.random_range(0..1000) {
+            0..420 => self.commit(),
+            420..480 => self.write_alone(),
+            480..640 => self.read(),
+            640..680 => self.hold(),
+            680..800 => self.use_held(),
+            800..830 => self.release(),
+            830..900 => self.work(),
+            900..910 => self.flush(),
+            910..925 => self.compact(),
+            925..940 => self.retain(),
+            940..948 => self.close_time(),
+            948..953 => self.sync(),
+            953..960 => self.change_keyspaces(),
+            960..965 => self.make_mistakes(),
+            965..972 => self.check_everything(),
+            972..975 => self.verify(),
+            975..980 => self.reopen(),
+            980..984 => self.look_while_open(),
+            984..992 => self.crash(),
+            _ => self.pass_time(),
+        }
+        assert_eq!(self.db().last_timestamp(), self.model.last, "last timestamp");
+        let closed = if self.settings.late_commits { 0 } else { self.model.last };
+        assert_eq!(self.db().closed_timestamp(), self.model.closed.max(closed), "closed timestamp");
+    }
+
+    /// What the clock says now, by which latest reads judge expiry.
+    pub fn now(&self) -> Timestamp {
+        self.now_after(self.model.last)
+    }
+
+    /// What it would say if `last` were the last timestamp.
+    pub fn now_after(&self, last: Timestamp) -> Timestamp {
+        match self.settings.clock {
+            Clock::Hybrid => last.max(self.time.unix_millis() << 16),
+            _ => last,
+        }
+    }
+
+    pub fn space(&self, space: usize) -> &Space {
+        &self.model.spaces[space]
+    }
+
+    /// The floor of a keyspace, which must be one that its retention allows.
+    pub fn floor(&self, space: usize) -> Timestamp {
+        let floor = self.handles[&space].retained_from();
+        let allowed = match self.space(space).retention {
+            Retention::Manual => self.model.manual_floor..=self.model.manual_floor,
+            Retention::Window(length) => 0..=self.model.highest.saturating_sub(length),
+            _ => 0..=self.model.last,
+        };
+        assert!(
+            allowed.contains(&floor) && floor <= self.model.last,
+            "the floor of {space} is {floor}, not in {allowed:?}"
+        );
+        floor
+    }
+
+    /// A keyspace to write to: any but that of the marks.
+    pub fn some_space_to_write(&mut self) -> usize {
+        let mut live = self.model.live();
+        live.retain(|space| *space != self.marks);
+        pick(&mut self.random, &live)
+    }
+
+    /// A keyspace to read, that of the marks rarely.
+    pub fn some_space(&mut self) -> usize {
+        if chance(&mut self.random, 1, 50) { self.marks } else { self.some_space_to_write() }
+    }
+
+    pub fn some_key(&mut self) -> Vec<u8> {
+        pick(&mut self.random, &self.settings.keys)
+    }
+
+    /// A set of keys; now and then an inverted one.
+    pub fn some_keys(&mut self) -> Keys {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        match self.random.random_range(0..6) {
+            0 => Keys::all(),
+            1 => {
+                let mut prefix = self.some_key();
+                prefix.truncate(self.random.random_range(0..3));
+                Keys::Prefix(prefix)
+            }
+            _ => {
+                let (a, b) = (self.some_key(), self.some_key());
+                let (a, b) =
+                    if chance(&mut self.random, 9, 10) { (a.clone().min(b.clone()), a.max(b)) } else { (a, b) };
+                let start = pick(&mut self.random, &[Included(a.clone()), Excluded(a), Unbounded]);
+                let end = pick(&mut self.random, &[Included(b.clone()), Excluded(b), Unbounded]);
+                Keys::Between(start, end)
+            }
+        }
+    }
+
+    /// A timestamp to read at: near commits, near the floor, near the ends.
+    pub fn some_timestamp(&mut self, floor: Timestamp) -> Timestamp {
+        let last = self.model.last;
+        let commit = match self.model.commits.len() {
+            0 => 0,
+            n => self.model.commits[self.random.random_range(n.saturating_sub(40)..n)].timestamp,
+        };
+        let any = self.random.random_range(0..=last);
+        let near = pick(&mut self.random, &[commit, commit, commit, floor, last, any]);
+        match self.random.random_range(0..10) {
+            0 => near.saturating_sub(1),
+            1 => near.saturating_add(1),
+            2 => pick(&mut self.random, &[0, last + 7, u64::MAX]),
+            _ => near,
+        }
+    }
+
+    /// So many timestamps as mean something to the clock.
+    pub fn some_span(&mut self, most: u64) -> u64 {
+        let span = self.random.random_range(0..most);
+        if self.settings.clock == Clock::Hybrid { span << 16 } else { span }
+    }
+
+    fn some_window(&mut self) -> Retention {
+        Retention::Window(self.some_span(40))
+    }
+
+    fn make(&mut self, name: &str, retention: Retention) -> usize {
+        let options = keyspace(&mut self.random, retention);
+        let handle = self.db().keyspace_with(name, options.clone()).unwrap();
+        assert_eq!(handle.name(), name);
+        let other = options.block_bytes(513);
+        assert!(matches!(self.db().keyspace_with(name, other), Err(Error::InvalidArgument(_))));
+        self.model.spaces.push(Space::new(name, retention));
+        let space = self.model.spaces.len() - 1;
+        self.handles.insert(space, handle);
+        space
+    }
+
+    /// Makes a keyspace, or drops one. The first four stay.
+    fn change_keyspaces(&mut self) {
+        let name = pick(&mut self.random, &["x", "y", "z"]);
+        match self.model.live().into_iter().find(|space| self.space(*space).name == name) {
+            Some(space) => {
+                self.log.add(format!("drop keyspace {name}, {space}"));
+                self.db().drop_keyspace(name).unwrap();
+                self.model.spaces[space].dropped = true;
+                let handle = self.handles.remove(&space).unwrap();
+                self.dropped.push((space, handle));
+                assert!(matches!(self.db().drop_keyspace(name), Err(Error::UnknownKeyspace { .. })));
+            }
+            None => {
+                let window = self.some_window();
+                let retention = pick(&mut self.random, &[Retention::Latest, Retention::Manual, window]);
+                let space = self.make(name, retention);
+                self.log.add(format!("make keyspace {name}, {space}, {retention:?}"));
+            }
+        }
+        self.check_names();
+    }
+
+    pub fn check_names(&self) {
+        let expected: Vec<&str> = self.model.live().into_iter().map(|i| self.space(i).name.as_str()).collect();
+        assert_eq!(self.db().keyspace_names(), expected);
+    }
+
+    fn work(&mut self) {
+        let steps = self.random.random_range(1..6);
+        self.log.add(format!("work, {steps} steps"));
+        for _ in 0..steps {
+            self.db().step_background().unwrap();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.log.add("flush".into());
+        self.db().flush().unwrap();
+        self.model.all_durable();
+    }
+
+    fn compact(&mut self) {
+        if chance(&mut self.random, 1, 4) {
+            self.log.add("compact all".into());
+            return self.db().compact().unwrap();
+        }
+        let (space, keys) = (self.some_space(), self.some_keys());
+        self.log.add(format!("compact {keys:?} in {space}"));
+        match keys {
+            Keys::Between(start, end) => self.handles[&space].compact((start, end)).unwrap(),
+            Keys::Prefix(prefix) => self.handles[&space].compact(prefix..).unwrap(),
+        }
+    }
+
+    fn retain(&mut self) {
+        let (floor, last) = (self.model.manual_floor, self.model.last);
+        let wanted = match self.random.random_range(0..8) {
+            0 => pick(&mut self.random, &[0, last + 1, floor]),
+            1 => last,
+            _ => floor + (last - floor) / self.random.random_range(1..6),
+        };
+        self.log.add(format!("retain from {wanted}"));
+        match self.db().retain_from(wanted) {
+            Ok(in_force) => {
+                assert!((1..=last).contains(&wanted));
+                assert_eq!(in_force, floor.max(wanted));
+                if wanted > floor {
+                    self.model.manual_floor = wanted;
+                    self.model.durable_where(|model, commit| {
+                        let manual = |space: &usize| model.spaces[*space].retention == Retention::Manual;
+                        commit.timestamp <= wanted && commit.writes.iter().any(|(space, _)| manual(space))
+                    });
+                }
+            }
+            Err(Error::InvalidArgument(_)) => assert_eq!(wanted, 0),
+            Err(Error::FutureTimestamp { .. }) => assert!(wanted > last),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn close_time(&mut self) {
+        let last = self.model.last;
+        let ahead = self.some_span(4);
+        let wanted = pick(&mut self.random, &[last, last.saturating_sub(ahead), last + ahead]);
+        self.log.add(format!("close until {wanted}"));
+        self.db().close_until(wanted).unwrap();
+        if wanted > self.model.closed {
+            self.model.closed = wanted;
+            self.model.durable_where(|_, commit| commit.timestamp <= wanted);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.log.add("sync".into());
+        self.db().sync().unwrap();
+        self.model.all_durable();
+    }
+
+    fn verify(&mut self) {
+        self.log.add("verify".into());
+        self.db().verify().unwrap();
+    }
+
+    fn pass_time(&mut self) {
+        let by = Duration::from_micros(self.random.random_range(0..8000));
+        self.log.add(format!("{by:?} pass"));
+        self.time.advance(by);
+    }
+
+    /// Calls that must be refused, and that must change nothing.
+    fn make_mistakes(&mut self) {
+        self.log.add("mistakes".into());
+        for (_, handle) in &self.dropped {
+            assert!(matches!(handle.put("k", "v"), Err(Error::UnknownKeyspace { .. })));
+            assert!(matches!(handle.get("k"), Err(Error::UnknownKeyspace { .. })));
+            assert!(matches!(handle.iter().next(), Some(Err(Error::UnknownKeyspace { .. }))));
+            assert!(matches!(handle.history("k", ..).map(|_| ()), Err(Error::UnknownKeyspace { .. })));
+        }
+        assert!(matches!(self.db().keyspace(""), Err(Error::InvalidArgument(_))));
+        let options = self.settings.options(&self.fs, &self.time);
+        assert!(matches!(options.clone().open(DIR), Err(Error::Locked { .. })));
+        assert!(matches!(options.destroy(DIR), Err(Error::Locked { .. })));
+    }
+}

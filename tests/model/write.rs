@@ -1,0 +1,236 @@
+//! Commits: what is drawn, what must be refused, and which timestamp must come back.
+
+use rand::RngExt;
+use strandline::{Clock, CommitOptions, Durability, Error, Keyspace, Retention, Time, Timestamp, WriteBatch};
+
+use crate::model::{Commit, Keys, Write};
+use crate::runner::Runner;
+use crate::settings::{chance, pick, shown};
+
+/// What must become of a commit.
+enum Verdict {
+    Commits,
+    LateCommit,
+    BelowRetained,
+    /// Above the floor that reads are held against; commits may be held against a higher one, which a merge has announced.
+    CommitsOrBelowRetained,
+    InvalidArgument,
+}
+
+impl Runner {
+    pub fn commit(&mut self) {
+        let durabilities = [Durability::Unlogged, Durability::Buffered, Durability::Buffered, Durability::Synced];
+        let durability =
+            if chance(&mut self.random, 1, 3) { Some(pick(&mut self.random, &durabilities)) } else { None };
+        let in_force = durability.unwrap_or(self.settings.durability);
+        let (one, other) = (self.some_space_to_write(), self.some_space_to_write());
+        let operations = if chance(&mut self.random, 1, 20) { 60 } else { 9 };
+        let mut writes = Vec::new();
+        for _ in 0..self.random.random_range(0..operations) {
+            let space = pick(&mut self.random, &[one, one, other]);
+            writes.push((space, self.some_write()));
+        }
+        if chance(&mut self.random, 1, 8) {
+            // Neighbours, so that files come to lie side by side.
+            let from = self.random.random_range(0..self.settings.keys.len());
+            for key in self.settings.keys[from..].iter().take(20).cloned() {
+                writes.push((one, Write::Put { key, value: value(&mut self.random), expires_at: None }));
+            }
+        }
+        let marked = in_force == Durability::Unlogged || chance(&mut self.random, 3, 4);
+        let marked = marked.then(|| {
+            self.next_mark += 1;
+            let mark = Write::Put { key: mark_key(self.next_mark), value: Vec::new(), expires_at: None };
+            let at = self.random.random_range(0..=writes.len());
+            writes.insert(at, (self.marks, mark));
+            self.next_mark
+        });
+        let at = self.some_commit_timestamp();
+        let mut batch = WriteBatch::new();
+        for (space, write) in &writes {
+            add(&mut batch, &self.handles[space], write);
+        }
+        let spoilt = chance(&mut self.random, 1, 100);
+        if spoilt {
+            batch.put(&self.handles[&one], vec![0; 65_536], "");
+            batch.delete(&self.handles[&one], "never");
+        }
+        let mut options = CommitOptions::new();
+        options = at.map_or(options.clone(), |at| options.at(at));
+        options = durability.map_or(options.clone(), |durability| options.durability(durability));
+        let verdict = self.verdict(at, &writes);
+        self.log.add(format!("commit at {at:?}, {in_force:?}: {}", describe(&writes)));
+        let before = self.earliest_next();
+        let result = if at.is_none() && durability.is_none() {
+            self.db().commit(batch)
+        } else {
+            self.db().commit_with(batch, options)
+        };
+        match result {
+            Err(Error::TooLarge { what: "key", len: 65_536, max: 65_535 }) if spoilt => {}
+            _ if spoilt => panic!("a key of 65,536 bytes gave {result:?}"),
+            Ok(timestamp) => {
+                assert!(
+                    matches!(verdict, Verdict::Commits | Verdict::CommitsOrBelowRetained),
+                    "committed at {timestamp}"
+                );
+                match at {
+                    Some(at) => assert_eq!(timestamp, at),
+                    None => self.check_next(before, timestamp),
+                }
+                self.committed(Commit { timestamp, writes, durability: in_force, marked, durable: false });
+            }
+            Err(Error::LateCommit { requested, .. }) => {
+                assert!(matches!(verdict, Verdict::LateCommit) && Some(requested) == at, "LateCommit {requested}");
+            }
+            Err(Error::BelowRetained { requested, retained }) => {
+                let allowed = matches!(verdict, Verdict::BelowRetained | Verdict::CommitsOrBelowRetained);
+                assert!(
+                    allowed && Some(requested) == at && requested <= retained,
+                    "BelowRetained {requested} {retained}"
+                );
+            }
+            Err(Error::InvalidArgument(reason)) => assert!(matches!(verdict, Verdict::InvalidArgument), "{reason}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A put or delete without a batch.
+    pub fn write_alone(&mut self) {
+        if self.settings.durability == Durability::Unlogged {
+            // It could not be told after a crash whether it survived.
+            return self.commit();
+        }
+        let (space, key, before) = (self.some_space_to_write(), self.some_key(), self.earliest_next());
+        let handle = &self.handles[&space];
+        let (timestamp, write) = if chance(&mut self.random, 3, 4) {
+            let value = value(&mut self.random);
+            (handle.put(&key, &value).unwrap(), Write::Put { key, value, expires_at: None })
+        } else {
+            (handle.delete(&key).unwrap(), Write::Delete { key })
+        };
+        let writes = vec![(space, write)];
+        self.log.add(format!("alone at {timestamp}: {}", describe(&writes)));
+        self.check_next(before, timestamp);
+        let durability = self.settings.durability;
+        self.committed(Commit { timestamp, writes, durability, marked: None, durable: false });
+    }
+
+    fn committed(&mut self, commit: Commit) {
+        let synced = commit.durability == Durability::Synced;
+        self.model.commit(commit);
+        if synced {
+            let last = self.model.commits.len() - 1;
+            self.model.commits[last].durable = true;
+            self.model.durable_where(|_, commit| commit.durable && commit.durability != Durability::Unlogged);
+        }
+    }
+
+    fn some_write(&mut self) -> Write {
+        let key = self.some_key();
+        match self.random.random_range(0..100) {
+            0..62 => Write::Put { key, value: value(&mut self.random), expires_at: None },
+            62..74 => {
+                let ahead = self.some_span(30);
+                let now = self.now();
+                let expires_at = match self.random.random_range(0..8) {
+                    0 => pick(&mut self.random, &[0, 1, now, u64::MAX]),
+                    1 => now.saturating_sub(ahead),
+                    _ => now + ahead,
+                };
+                Write::Put { key, value: value(&mut self.random), expires_at: Some(expires_at) }
+            }
+            74..93 => Write::Delete { key },
+            _ => Write::DeleteRange(self.some_keys()),
+        }
+    }
+
+    fn some_commit_timestamp(&mut self) -> Option<Timestamp> {
+        let last = self.model.last;
+        let late = if self.settings.late_commits { 25 } else { 3 };
+        match self.random.random_range(0..100) {
+            0 => Some(pick(&mut self.random, &[0, u64::MAX, last])),
+            roll if roll <= late => {
+                let floor = self.model.manual_floor;
+                let back = self.random.random_range(0..30.min(self.model.commits.len() + 1));
+                let commits = &self.model.commits;
+                let earlier = commits.len().checked_sub(back + 1).map_or(last, |i| commits[i].timestamp);
+                Some(pick(&mut self.random, &[earlier, earlier, earlier.saturating_add(1), floor, floor + 1]))
+            }
+            roll if roll < 40 => {
+                let ahead = self.some_span(3);
+                Some(last + 1 + ahead)
+            }
+            _ => None,
+        }
+    }
+
+    fn verdict(&self, at: Option<Timestamp>, writes: &[(usize, Write)]) -> Verdict {
+        let Some(at) = at else { return Verdict::Commits };
+        if at == 0 || at == u64::MAX {
+            return Verdict::InvalidArgument;
+        }
+        if at <= self.model.closed || (at <= self.model.last && !self.settings.late_commits) {
+            return Verdict::LateCommit;
+        }
+        if at > self.model.last {
+            return Verdict::Commits;
+        }
+        if writes.iter().any(|(space, _)| at <= self.floor(*space)) {
+            return Verdict::BelowRetained;
+        }
+        let manual = |(space, _): &(usize, Write)| self.space(*space).retention == Retention::Manual;
+        if writes.iter().all(manual) { Verdict::Commits } else { Verdict::CommitsOrBelowRetained }
+    }
+
+    /// The least timestamp that the clock may give next.
+    fn earliest_next(&self) -> Timestamp {
+        let above = self.model.last.max(self.model.closed) + 1;
+        if self.settings.clock == Clock::Hybrid { above.max(self.time.unix_millis() << 16) } else { above }
+    }
+
+    /// The clock gave its next timestamp; the time may have moved while the call waited for work.
+    fn check_next(&self, before: Timestamp, timestamp: Timestamp) {
+        let after = self.earliest_next();
+        assert!((before..=after).contains(&timestamp), "the clock gave {timestamp}, not {before} to {after}");
+    }
+}
+
+/// The key of a mark: unmarked commits are told by their neighbours.
+pub fn mark_key(mark: u64) -> Vec<u8> {
+    mark.to_be_bytes().to_vec()
+}
+
+pub fn value(random: &mut rand::rngs::StdRng) -> Vec<u8> {
+    let len = match random.random_range(0..20) {
+        0 => 0,
+        1 => random.random_range(500..3000),
+        2..6 => random.random_range(20..200),
+        _ => random.random_range(1..30),
+    };
+    // Half of it compresses.
+    let number: u64 = random.random();
+    number.to_be_bytes().into_iter().chain(std::iter::repeat(b'.')).take(len).collect()
+}
+
+fn add(batch: &mut WriteBatch, handle: &Keyspace, write: &Write) {
+    match write {
+        Write::Put { key, value, expires_at: None } => batch.put(handle, key, value),
+        Write::Put { key, value, expires_at: Some(expires_at) } => batch.put_expiring(handle, key, value, *expires_at),
+        Write::Delete { key } => batch.delete(handle, key),
+        Write::DeleteRange(Keys::Prefix(prefix)) => batch.delete_prefix(handle, prefix),
+        Write::DeleteRange(Keys::Between(start, end)) => batch.delete_range(handle, (start.clone(), end.clone())),
+    };
+}
+
+fn describe(writes: &[(usize, Write)]) -> String {
+    let one = |(space, write): &(usize, Write)| match write {
+        Write::Put { key, value, expires_at } => {
+            let expiry = expires_at.map(|expires_at| format!(" until {expires_at}")).unwrap_or_default();
+            format!("{space}:{} = {} bytes{expiry}", shown(key), value.len())
+        }
+        Write::Delete { key } => format!("{space}:{} deleted", shown(key)),
+        Write::DeleteRange(keys) => format!("{space}:{keys:?} deleted"),
+    };
+    writes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
