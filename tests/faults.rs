@@ -6,7 +6,7 @@ mod model;
 use model::promises::{After, Handles, Promises, open};
 use model::{Dice, pairs, settle, small, small_keyspace};
 use strandline::fs::{Fault, FaultKind, Operation, PowerCut, Purpose};
-use strandline::{CommitOptions, Durability, Error, FaultFs, Keyspace, MemFs, Options, WriteBatch};
+use strandline::{CommitOptions, Durability, Error, FaultFs, Fs, Keyspace, MemFs, Options, WriteBatch};
 
 /// What a failing file may show as. Anything else would be a wrong word for it.
 fn is_failure(error: &Error) -> bool {
@@ -109,32 +109,27 @@ impl Case {
 // S24, S25
 #[test]
 fn any_single_call_failing_gives_an_error_and_a_correct_database() {
-    for seed in 0..3 {
-        for kind in [FaultKind::Io, FaultKind::StorageFull] {
-            let mut nth = 0;
-            let mut unmet = 0;
-            while unmet < 40 {
-                let met = Case { seed, nth, kind, repeat: false }.run(60);
-                unmet = if met { 0 } else { unmet + 1 };
-                nth += 1;
-            }
-            assert!(nth > 100, "seed {seed}: only {nth} calls");
+    for (kind, step) in [(FaultKind::Io, 1), (FaultKind::StorageFull, 3)] {
+        // A fault that is not met by the workload is met by what follows, or by nobody.
+        let (mut nth, mut unmet) = (0, 0);
+        while unmet < 8 {
+            let met = Case { seed: nth % 5, nth, kind, repeat: false }.run(25);
+            unmet = if met { 0 } else { unmet + 1 };
+            nth += step;
         }
+        assert!(nth > 60, "only {nth} calls");
     }
 }
 
 // S24
 #[test]
 fn all_calls_failing_from_one_on_give_errors_and_a_correct_database() {
-    for seed in 10..13 {
-        for kind in [FaultKind::Io, FaultKind::StorageFull] {
-            for nth in 0.. {
-                if !(Case { seed, nth, kind, repeat: true }).run(60) {
-                    assert!(nth > 100, "seed {seed}: only {nth} calls");
-                    break;
-                }
-            }
+    for (kind, step) in [(FaultKind::Io, 2), (FaultKind::StorageFull, 3)] {
+        let mut nth = 0;
+        while (Case { seed: 10 + nth % 5, nth, kind, repeat: true }).run(40) {
+            nth += step;
         }
+        assert!(nth > 60, "only {nth} calls");
     }
 }
 
@@ -225,11 +220,16 @@ fn fill(keyspace: &Keyspace, from: u32) -> (u32, Error) {
     unreachable!()
 }
 
+/// Bytes in all files.
+fn used(fs: &MemFs) -> u64 {
+    fs.list(Purpose::Directory, "db".as_ref()).unwrap().iter().map(|entry| entry.len).sum()
+}
+
 // S26
 #[test]
 fn on_a_full_disk_reads_go_on_and_after_space_is_freed_resume_goes_on() {
     for threads in [false, true] {
-        for capacity in (20_000..60_000).step_by(1777) {
+        for capacity in (20_000..60_000).step_by(3777) {
             let context = format!("capacity {capacity}, threads {threads}");
             let fs = MemFs::new();
             let options = || if threads { small(&fs).background(strandline::Background::Threads) } else { small(&fs) };
@@ -257,11 +257,12 @@ fn on_a_full_disk_reads_go_on_and_after_space_is_freed_resume_goes_on() {
                     "{context}: either it goes on or it says why not"
                 );
                 check();
-                fs.set_capacity(Some(capacity + 40_000 * (round + 1)));
+                fs.set_capacity(None);
                 db.resume().unwrap_or_else(|error| panic!("{context}: {error}"));
                 check();
                 keyspace.put(format!("{until:06}"), "after").unwrap_or_else(|error| panic!("{context}: {error}"));
                 written = until + 1;
+                fs.set_capacity(Some(used(&fs) + capacity));
             }
             drop(keyspace);
             db.close().unwrap();
@@ -285,11 +286,7 @@ fn a_database_opens_on_a_full_disk_and_goes_on_when_there_is_room() {
             settle(&db);
             let fs = if killed { fs.kill() } else { fs };
             drop((keyspace, db));
-            let used: u64 = {
-                use strandline::Fs;
-                fs.list(Purpose::Directory, "db".as_ref()).unwrap().iter().map(|entry| entry.len).sum()
-            };
-            fs.set_capacity(Some(used + spare));
+            fs.set_capacity(Some(used(&fs) + spare));
             let db = small(&fs).open("db").unwrap_or_else(|error| panic!("{context}: {error}"));
             let keyspace = db.keyspace("k").unwrap_or_else(|error| panic!("{context}: {error}"));
             assert_eq!(keyspace.iter().count(), 300, "{context}");

@@ -26,6 +26,8 @@ pub(crate) struct Promises {
     pub(crate) commits: Vec<Commit>,
     floor: u64,
     closed: u64,
+    /// Floors and closed timestamps that may be in force, though the call has failed.
+    undecided: u64,
     next: u64,
 }
 
@@ -71,8 +73,7 @@ impl Promises {
                     }
                     Err(Error::FutureTimestamp { .. }) => Ok(()),
                     Err(error) => {
-                        // Undecided: it may be in force.
-                        self.next = self.next.max(wanted);
+                        self.undecided = self.undecided.max(wanted);
                         Err(error)
                     }
                 }
@@ -80,6 +81,7 @@ impl Promises {
             6 if dice.one_in(4) => {
                 let until = self.next.saturating_sub(dice.below(6));
                 self.next = self.next.max(until);
+                self.undecided = self.undecided.max(until);
                 handles.db.close_until(until).map(|()| self.closed = self.closed.max(until))
             }
             _ => self.commit(handles, dice),
@@ -104,9 +106,9 @@ impl Promises {
             _ => Durability::Buffered,
         };
         // Late ones stay clear of all floors and closed timestamps that may be in force.
-        let bound = handles.a.retained_from().max(handles.db.closed_timestamp()).max(self.closed).max(self.floor);
-        let late = dice.one_in(4) && bound + 6 < self.next;
-        let timestamp = if late { bound + 5 + dice.below(self.next - bound - 5) } else { self.next + 1 };
+        let bound = handles.a.retained_from().max(handles.db.closed_timestamp()).max(self.undecided);
+        let late = dice.one_in(4) && bound < self.next;
+        let timestamp = if late { bound + 1 + dice.below(self.next - bound) } else { self.next + 1 };
         self.next = self.next.max(timestamp);
         let mut commit = Commit { timestamp, ops, durability, acknowledged: false, durable: false, annulled: false };
         let result = handles.db.commit_with(batch, CommitOptions::new().at(timestamp).durability(durability));
