@@ -46,6 +46,7 @@ impl TableStore {
             max_open_files: max_open_files.max(1),
             open,
             opened,
+            filtered: Arc::default(),
             ended: RwLock::new(false),
         })
     }
@@ -65,7 +66,6 @@ impl TableStore {
     }
 
     /// How often a file was opened.
-    #[cfg(test)]
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
