@@ -1,4 +1,5 @@
 //! The log: what it takes up, and that nothing of it goes too early.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use strandline::{Background, Db, MemFs, Options, WriteBatch};
 
