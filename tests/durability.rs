@@ -412,7 +412,7 @@ fn a_missing_segment_is_an_error_not_a_shorter_replay() {
         let fs = MemFs::new();
         let db = small(&fs).memtable_bytes(1 << 20).wal_segment_bytes(1 << 10).open("db").unwrap();
         let keyspace = db.keyspace("k").unwrap();
-        for n in 0..200 {
+        for n in 0..600 {
             keyspace.put(format!("{n:03}"), "a value of twenty or so").unwrap();
         }
         db.sync().unwrap();
@@ -425,7 +425,7 @@ fn a_missing_segment_is_an_error_not_a_shorter_replay() {
         }
         let fs = if closed { fs } else { image };
         let segments: Vec<_> = files(&fs).into_iter().filter(|name| name.ends_with(".log")).collect();
-        assert!(segments.len() > 5);
+        assert!(segments.len() > 5, "{segments:?}");
         for (at, name) in segments.iter().enumerate() {
             let image = fs.kill();
             image.remove(Purpose::Log, &Path::new("db").join(name)).unwrap();
@@ -434,7 +434,7 @@ fn a_missing_segment_is_an_error_not_a_shorter_replay() {
                 // Only what no proof speaks of may go unnoticed: the last one, if nobody had the time to prove it.
                 Ok(db) => {
                     assert!(at + 1 == segments.len() && !closed, "{name} of {segments:?}, closed {closed}");
-                    assert!(db.keyspace("k").unwrap().iter().count() <= 201);
+                    assert!(db.keyspace("k").unwrap().iter().count() <= 601);
                 }
             }
         }
