@@ -410,7 +410,7 @@ fn a_file_that_is_missing_is_an_error_and_never_a_smaller_answer() {
 fn a_missing_segment_is_an_error_not_a_shorter_replay() {
     for closed in [false, true] {
         let fs = MemFs::new();
-        let db = small(&fs).memtable_bytes(1 << 20).wal_segment_bytes(1 << 10).open("db").unwrap();
+        let db = small(&fs).memtable_bytes(1 << 20).wal_bytes(1 << 20).wal_segment_bytes(1 << 10).open("db").unwrap();
         let keyspace = db.keyspace("k").unwrap();
         for n in 0..600 {
             keyspace.put(format!("{n:03}"), "a value of twenty or so").unwrap();
@@ -446,7 +446,7 @@ fn a_missing_segment_is_an_error_not_a_shorter_replay() {
 fn what_a_torn_log_has_lost_never_comes_back() {
     for seed in 0..60 {
         let fs = MemFs::new();
-        let db = small(&fs).memtable_bytes(1 << 20).wal_segment_bytes(1 << 10).open("db").unwrap();
+        let db = small(&fs).memtable_bytes(1 << 20).wal_bytes(1 << 20).wal_segment_bytes(1 << 10).open("db").unwrap();
         let keyspace = db.keyspace("k").unwrap();
         for n in 0..60 {
             keyspace.put(format!("{n:03}"), "of the first life").unwrap();
@@ -457,7 +457,8 @@ fn what_a_torn_log_has_lost_never_comes_back() {
         let mut image = fs.power_cut(seed);
         let mut expected: Option<Vec<(Key, Vec<u8>)>> = None;
         for life in 0..4 {
-            let db = small(&image).memtable_bytes(1 << 20).wal_segment_bytes(1 << 10).open("db").unwrap();
+            let db =
+                small(&image).memtable_bytes(1 << 20).wal_bytes(1 << 20).wal_segment_bytes(1 << 10).open("db").unwrap();
             let keyspace = db.keyspace("k").unwrap();
             let found = pairs(keyspace.iter());
             assert!(found.len() >= 21);
