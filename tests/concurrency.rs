@@ -235,7 +235,7 @@ fn late_batches_are_seen_whole_too() {
                 let value = format!("writer {number}, {count}");
                 // Each writer has timestamps of its own, so that none is replaced.
                 let last = shared.db.last_timestamp();
-                let timestamp = (last + 1 + dice.below(3)).saturating_sub(dice.below(40)).max(1) * 2 / 2;
+                let timestamp = (last + 1 + dice.below(3)).saturating_sub(dice.below(40)).max(1);
                 let timestamp = timestamp - timestamp % 2 + number % 2 + 2;
                 if written.lock().contains_key(&timestamp) {
                     continue;
