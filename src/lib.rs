@@ -72,8 +72,7 @@
 //! - A range delete is one tombstone, however many keys it hides, until compaction removes them.
 //! - A snapshot, a clone of a handle or of a [`Slice`] is O(1). A `Slice` of more than 30 bytes keeps the block that it
 //!   lies in alive; an iterator keeps the memtables and tables that it was made over.
-//! - [`Keyspace::history`] reads one key. [`Keyspace::changes`] walks all keys of the keyspace; it does not skip tables
-//!   without a change in that time yet.
+//! - [`Keyspace::history`] reads one key. [`Keyspace::changes`] walks the tables that hold something of that time.
 //! - Memory: memtables ([`Options::write_buffer_bytes`], 256 MiB), cached blocks ([`Options::block_cache_bytes`], 128 MiB),
 //!   and the indexes and filters of open tables ([`Options::max_open_files`]).
 //! - Opening replays the log, at most [`Options::wal_bytes`] or so; it does not depend on the number of rows.

@@ -135,7 +135,8 @@ mod tests {
             tombstone("z", Some("y"), 9),
             tombstone("a", Some("c"), 3),
         ]);
-        let seen: Vec<(&[u8], Option<&[u8]>, Vec<Timestamp>)> = cut
+        type Seen<'a> = (&'a [u8], Option<&'a [u8]>, Vec<Timestamp>);
+        let seen: Vec<Seen<'_>> = cut
             .fragments()
             .iter()
             .map(|f| (&*f.start, f.end.as_deref(), f.stamps.iter().map(|s| s.timestamp).collect()))

@@ -7,6 +7,7 @@ use rand::RngExt;
 use strandline::fs::{Fault, FaultKind};
 use strandline::{Db, Durability, Error, MemFs};
 
+use crate::fault::Undecided;
 use crate::held::Held;
 use crate::model::{Commit, Model};
 use crate::read::differs;
@@ -43,6 +44,7 @@ impl Runner {
 
     /// A kill or a power cut, sometimes several: also while the database recovers from the one before.
     pub fn crash(&mut self) {
+        let undecided = if self.random.random() { self.fail_inside() } else { Undecided::default() };
         let mut crash = if chance(&mut self.random, 1, 2) { Crash::Kill } else { Crash::PowerCut };
         let mut files = self.crashed_files(crash);
         self.log.add(format!("{crash:?}"));
@@ -65,6 +67,7 @@ impl Runner {
         }
         self.change_files(files);
         self.open();
+        self.decide(&undecided);
         let model = self.survivors(self.db(), crash);
         self.log.add(format!("{} of {} commits survived", model.commits.len(), self.model.commits.len()));
         self.model = model;
@@ -114,12 +117,12 @@ impl Runner {
         let logged = |commit: &Commit| commit.durability != Durability::Unlogged;
         // Whether it is known that a commit survived.
         let seen = |commit: &Commit| commit.marked.map(|mark| marks.contains(&mark_key(mark)));
-        for commit in commits.iter().filter(|commit| commit.durable || (logged(commit) && crash == Crash::Kill)) {
+        let must = |commit: &Commit| commit.durable || (crash == Crash::Kill && logged(commit) && !commit.undecided);
+        for commit in commits.iter().filter(|commit| must(commit)) {
             assert_ne!(seen(commit), Some(false), "lost: {commit:?}");
         }
         // The cut lies behind all that must be or is there, and not behind the first logged commit that is not.
-        let there =
-            |commit: &Commit| logged(commit) && (commit.durable || crash == Crash::Kill || seen(commit) == Some(true));
+        let there = |commit: &Commit| logged(commit) && (must(commit) || seen(commit) == Some(true));
         let least = commits.iter().rposition(there).map_or(0, |last| last + 1);
         let most = commits.iter().position(|commit| logged(commit) && seen(commit) == Some(false));
         let most = most.unwrap_or(commits.len());
@@ -134,7 +137,7 @@ impl Runner {
             });
             let survived = survived.map(|(_, commit)| {
                 let durable = commit.durable || crash == Crash::PowerCut;
-                Commit { durable, ..commit.clone() }
+                Commit { durable, undecided: false, ..commit.clone() }
             });
             let model = self.model.with_only(survived, last);
             let highest = model.commits.iter().map(|commit| commit.timestamp).max().unwrap_or(0);

@@ -7,12 +7,14 @@
     unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::cast_possible_truncation,
     clippy::indexing_slicing,
     clippy::print_stderr,
     reason = "a test"
 )]
 
 mod crash;
+mod fault;
 mod held;
 mod model;
 mod read;

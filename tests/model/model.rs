@@ -89,6 +89,8 @@ pub struct Commit {
     pub marked: Option<u64>,
     /// Whether a power cut must leave it.
     pub durable: bool,
+    /// Whether it ended in an error of the device: a crash may leave it, whole, or not.
+    pub undecided: bool,
 }
 
 /// A version as history gives it; no value is a tombstone.

@@ -322,7 +322,10 @@ impl Runner {
                 if wanted > floor {
                     self.model.manual_floor = wanted;
                     self.model.durable_where(|model, commit| {
-                        let manual = |space: &usize| model.spaces[*space].retention == Retention::Manual;
+                        let manual = |space: &usize| {
+                            let space = &model.spaces[*space];
+                            space.retention == Retention::Manual && !space.dropped
+                        };
                         commit.timestamp <= wanted && commit.writes.iter().any(|(space, _)| manual(space))
                     });
                 }

@@ -78,7 +78,14 @@ impl Runner {
                     Some(at) => assert_eq!(timestamp, at),
                     None => self.check_next(before, timestamp),
                 }
-                self.committed(Commit { timestamp, writes, durability: in_force, marked, durable: false });
+                self.committed(Commit {
+                    timestamp,
+                    writes,
+                    durability: in_force,
+                    marked,
+                    durable: false,
+                    undecided: false,
+                });
             }
             Err(Error::LateCommit { requested, .. }) => {
                 assert!(matches!(verdict, Verdict::LateCommit) && Some(requested) == at, "LateCommit {requested}");
@@ -113,11 +120,11 @@ impl Runner {
         self.log.add(format!("alone at {timestamp}: {}", describe(&writes)));
         self.check_next(before, timestamp);
         let durability = self.settings.durability;
-        self.committed(Commit { timestamp, writes, durability, marked: None, durable: false });
+        self.committed(Commit { timestamp, writes, durability, marked: None, durable: false, undecided: false });
     }
 
-    fn committed(&mut self, commit: Commit) {
-        let synced = commit.durability == Durability::Synced;
+    pub fn committed(&mut self, commit: Commit) {
+        let synced = commit.durability == Durability::Synced && !commit.undecided;
         self.model.commit(commit);
         if synced {
             let last = self.model.commits.len() - 1;
@@ -126,7 +133,7 @@ impl Runner {
         }
     }
 
-    fn some_write(&mut self) -> Write {
+    pub fn some_write(&mut self) -> Write {
         let key = self.some_key();
         match self.random.random_range(0..100) {
             0..62 => Write::Put { key, value: value(&mut self.random), expires_at: None },
@@ -213,7 +220,7 @@ pub fn value(random: &mut rand::rngs::StdRng) -> Vec<u8> {
     number.to_be_bytes().into_iter().chain(std::iter::repeat(b'.')).take(len).collect()
 }
 
-fn add(batch: &mut WriteBatch, handle: &Keyspace, write: &Write) {
+pub fn add(batch: &mut WriteBatch, handle: &Keyspace, write: &Write) {
     match write {
         Write::Put { key, value, expires_at: None } => batch.put(handle, key, value),
         Write::Put { key, value, expires_at: Some(expires_at) } => batch.put_expiring(handle, key, value, *expires_at),
@@ -223,7 +230,7 @@ fn add(batch: &mut WriteBatch, handle: &Keyspace, write: &Write) {
     };
 }
 
-fn describe(writes: &[(usize, Write)]) -> String {
+pub fn describe(writes: &[(usize, Write)]) -> String {
     let one = |(space, write): &(usize, Write)| match write {
         Write::Put { key, value, expires_at } => {
             let expiry = expires_at.map(|expires_at| format!(" until {expires_at}")).unwrap_or_default();
