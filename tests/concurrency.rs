@@ -103,7 +103,10 @@ fn all(iter: strandline::Iter) -> Vec<Option<strandline::Slice>> {
     if found.is_empty() { vec![None; KEYS] } else { found }
 }
 
-fn run(shared: &Arc<Shared>, length: Duration, jobs: Vec<Box<dyn FnOnce(&Shared, u64) + Send>>) {
+/// What one thread does; told its number.
+type Job = Box<dyn FnOnce(&Shared, u64) + Send>;
+
+fn run(shared: &Arc<Shared>, length: Duration, jobs: Vec<Job>) {
     std::thread::scope(|scope| {
         for (number, job) in jobs.into_iter().enumerate() {
             let shared = Arc::clone(shared);

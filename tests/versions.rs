@@ -244,7 +244,11 @@ fn what_is_held_goes_on_when_its_keyspace_is_flushed_compacted_retained_and_drop
             found_back.extend(back.next().map(Result::unwrap));
             match n {
                 20 => db.flush().unwrap(),
-                40 => keys.iter().for_each(|key| drop(keyspace.delete(key).unwrap())),
+                40 => {
+                    for key in &keys {
+                        keyspace.delete(key).unwrap();
+                    }
+                }
                 60 => drop(db.retain_from(db.last_timestamp()).unwrap()),
                 80 => db.compact().unwrap(),
                 100 => settle(&db),
