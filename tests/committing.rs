@@ -1,17 +1,17 @@
-//! Committing: S10 to S14, as far as it is built, and what API.md says in "Writing".
+//! Committing: S10 to S14, as far as it is built, and what the documentation of the public API promises of writing.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::ops::Bound;
 
-use model::{
-    Dice, KEYS, Model, Op, batch_of, check, check_changes, everything, pairs, settle, small, small_keyspace, told,
-};
 use strandline::fs::{Operation, PowerCut, Purpose};
 use strandline::{
     Change, Clock, CommitOptions, Compression, Db, Durability, Error, FaultFs, Keyspace, KeyspaceOptions, MemFs,
     Options, Retention, WriteBatch,
+};
+use support::{
+    Dice, KEYS, Model, Op, batch_of, check, check_changes, everything, pairs, settle, small, small_keyspace, told,
 };
 
 fn manual(db: &Db, name: &str) -> Keyspace {
@@ -403,7 +403,7 @@ fn the_same_history_in_another_order_and_twice_over_leaves_the_same_state() {
             states.push((
                 pairs(keyspace.iter()),
                 KEYS.map(|key| told(&keyspace, key)),
-                model::versions_in_tables(&db, "k"),
+                support::versions_in_tables(&db, "k"),
             ));
         }
         assert!(states.iter().all(|state| *state == states[0]), "seed {seed}");

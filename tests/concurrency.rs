@@ -4,15 +4,15 @@
 //! state has seen half a batch.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{Dice, small_keyspace};
 use strandline::{CommitOptions, Db, Durability, Error, Keyspace, MemFs, Options, Retention, Snapshot, WriteBatch};
+use support::{Dice, small_keyspace};
 
 const KEYS: usize = 24;
 

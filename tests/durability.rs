@@ -1,17 +1,17 @@
 //! What survives: S21 to S23, S27 to S31.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use model::promises::{After, Promises, open};
-use model::{Dice, KEYS, Key, Model, Op, batch_of, pairs, settle, small, small_keyspace};
 use strandline::fs::{Fault, FaultKind, Operation, PowerCut, Purpose};
 use strandline::{Db, Durability, Error, FaultFs, Fs, Keyspace, MemFs, Options, Retention, WriteBatch};
+use support::promises::{After, Promises, open};
+use support::{Dice, KEYS, Key, Model, Op, batch_of, pairs, settle, small, small_keyspace};
 
 const STEPS: usize = 70;
 
@@ -277,7 +277,7 @@ fn read_all(image: &MemFs, model: &Model, context: &str) -> bool {
             right(found.map(|value| value.map(Vec::from) == model.get(key, timestamp)), "get");
         }
         let snapshot = db.snapshot_at(timestamp).unwrap();
-        let expected = model.scan(&model::everything(), timestamp);
+        let expected = model.scan(&support::everything(), timestamp);
         let owned = |pair: Result<(strandline::Slice, strandline::Slice), Error>| {
             pair.map(|(key, value)| (key.to_vec(), value.to_vec()))
         };
@@ -307,7 +307,7 @@ fn read_all(image: &MemFs, model: &Model, context: &str) -> bool {
     match db.compact() {
         Ok(()) => {
             let found = pairs(db.snapshot().iter(&keyspace));
-            assert_eq!(found, model.scan(&model::everything(), model.last), "{context}: after a compaction");
+            assert_eq!(found, model.scan(&support::everything(), model.last), "{context}: after a compaction");
         }
         Err(error) => assert!(is_damage(&error), "{context}: {error}"),
     }
@@ -523,7 +523,7 @@ fn orphans_are_gone_after_a_reopen_and_what_is_not_the_databases_stays() {
     }
     let db = small(&fs).open("db").unwrap();
     let keyspace = db.keyspace("k").unwrap();
-    assert_eq!(pairs(keyspace.iter()), model.scan(&model::everything(), model.last));
+    assert_eq!(pairs(keyspace.iter()), model.scan(&support::everything(), model.last));
     let after = files(&fs);
     for name in ["000900.table", "000901.log", "000902.manifest", "CURRENT.tmp"] {
         assert!(!after.contains(&name.to_owned()), "{name} in {after:?}");
@@ -604,7 +604,7 @@ fn a_database_on_disk_reads_back_after_closing_and_after_none() {
     let (mut model, mut dice) = (Model::default(), Dice::new(21));
     for life in 0..4 {
         let (db, keyspace) = open("db");
-        model::check(&db, &keyspace, &model, &format!("life {life}"));
+        support::check(&db, &keyspace, &model, &format!("life {life}"));
         for n in 0..30 {
             let ops: Vec<Op> = dice.ops(model.last);
             let durability = [Durability::Buffered, Durability::Synced, Durability::Unlogged][n % 3];

@@ -1,12 +1,12 @@
 //! Files that fail: S24 to S26.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod model;
+mod support;
 
-use model::promises::{After, Handles, Promises, open};
-use model::{Dice, pairs, settle, small, small_keyspace};
 use strandline::fs::{Fault, FaultKind, Operation, PowerCut, Purpose};
 use strandline::{CommitOptions, Durability, Error, FaultFs, Fs, Keyspace, MemFs, Options, WriteBatch};
+use support::promises::{After, Handles, Promises, open};
+use support::{Dice, pairs, settle, small, small_keyspace};
 
 /// What a failing file may show as. Anything else would be a wrong word for it.
 fn is_failure(error: &Error) -> bool {

@@ -1,17 +1,17 @@
-//! Opening, closing, keyspaces: what API.md says in "Opening" and "Keyspaces", and S30, S37.
+//! Opening, closing, keyspaces: what the documentation of the public API promises, and S30, S37.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use model::{pairs, settle, small, small_keyspace};
 use strandline::fs::{Operation, Purpose};
 use strandline::{
     Clock, CommitOptions, Compression, Db, Durability, Error, FaultFs, Fs, Keyspace, KeyspaceOptions, ManualTime,
     MemFs, Options, Retention, WriteBatch,
 };
+use support::{pairs, settle, small, small_keyspace};
 
 fn on(fs: &MemFs) -> Options {
     Options::new().fs(fs.clone())

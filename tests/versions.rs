@@ -1,16 +1,16 @@
 //! Reading versions: S1 to S7.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::time::Duration;
 
-use model::world::{Life, World, walk};
-use model::{Dice, KEYS, Model, Op, batch_of, check, everything, pairs, settle, small, small_keyspace, told};
 use strandline::{
     Clock, CommitOptions, Compression, Db, Error, Keyspace, KeyspaceOptions, ManualTime, MemFs, Options, Retention,
     WriteBatch,
 };
+use support::world::{Life, World, walk};
+use support::{Dice, KEYS, Model, Op, batch_of, check, everything, pairs, settle, small, small_keyspace, told};
 
 fn manual(db: &Db) -> Keyspace {
     db.keyspace_with("manual", small_keyspace().retention(Retention::Manual)).unwrap()
