@@ -1,17 +1,17 @@
-//! Committing: S10 to S14, as far as it is built, and what API.md says in "Writing".
+//! Committing: S10 to S14, as far as it is built, and what the documentation of the public API promises of writing.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::ops::Bound;
 
-use model::{
-    Dice, KEYS, Model, Op, batch_of, check, check_changes, everything, pairs, settle, small, small_keyspace, told,
-};
 use strandline::fs::{Operation, PowerCut, Purpose};
 use strandline::{
     Change, Clock, CommitOptions, Compression, Db, Durability, Error, FaultFs, Keyspace, KeyspaceOptions, MemFs,
     Options, Retention, WriteBatch,
+};
+use support::{
+    Dice, KEYS, Model, Op, batch_of, check, check_changes, everything, pairs, settle, small, small_keyspace, told,
 };
 
 fn manual(db: &Db, name: &str) -> Keyspace {
@@ -236,7 +236,9 @@ fn a_commit_at_or_below_a_floor_is_refused_also_one_of_another_keyspace_that_it_
         let db = small(&MemFs::new()).late_commits(true).open("db").unwrap();
         let bound = db.keyspace_with("bound", small_keyspace().retention(retention)).unwrap();
         let free = db.keyspace_with("free", KeyspaceOptions::new().retention(Retention::Window(u64::MAX))).unwrap();
-        (0..30).for_each(|n| drop(bound.put("k", n.to_string()).unwrap()));
+        for n in 0..30 {
+            bound.put("k", n.to_string()).unwrap();
+        }
         if retention == Retention::Manual {
             db.retain_from(20).unwrap();
         } else {
@@ -401,7 +403,7 @@ fn the_same_history_in_another_order_and_twice_over_leaves_the_same_state() {
             states.push((
                 pairs(keyspace.iter()),
                 KEYS.map(|key| told(&keyspace, key)),
-                model::versions_in_tables(&db, "k"),
+                support::versions_in_tables(&db, "k"),
             ));
         }
         assert!(states.iter().all(|state| *state == states[0]), "seed {seed}");
@@ -472,7 +474,9 @@ fn a_range_delete_covers_exactly_its_range_and_is_told_in_pieces_that_do() {
         for place in ["memory", "level 0", "last level"] {
             let db = small(&MemFs::new()).open("db").unwrap();
             let keyspace = manual(&db, "k");
-            keys.iter().for_each(|key| drop(keyspace.put(key, "v").unwrap()));
+            for key in keys.iter() {
+                keyspace.put(key, "v").unwrap();
+            }
             let mut batch = WriteBatch::new();
             batch.delete_range(&keyspace, range);
             let deleted = db.commit(batch).unwrap();
@@ -518,7 +522,9 @@ fn a_prefix_delete_takes_the_keys_that_begin_with_it() {
     for prefix in KEYS {
         let db = small(&MemFs::new()).open("db").unwrap();
         let keyspace = manual(&db, "k");
-        KEYS.iter().for_each(|key| drop(keyspace.put(key, key).unwrap()));
+        for key in KEYS.iter() {
+            keyspace.put(key, key).unwrap();
+        }
         let mut batch = WriteBatch::new();
         batch.delete_prefix(&keyspace, prefix);
         db.commit(batch).unwrap();
@@ -581,7 +587,7 @@ fn an_unlogged_batch_becomes_durable_whole_whichever_of_its_keyspaces_is_flushed
         // Fills one keyspace, so that its memtable is flushed.
         for m in 0..40 {
             keyspaces[pair.1].put(format!("filler {m}"), "v".repeat(60)).unwrap();
-            drop(db.step_background().unwrap());
+            db.step_background().unwrap();
         }
         let image = small(&fs.power_cut(PowerCut::Lose)).open("db").unwrap();
         let found =

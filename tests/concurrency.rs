@@ -4,15 +4,15 @@
 //! state has seen half a batch.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{Dice, small_keyspace};
 use strandline::{CommitOptions, Db, Durability, Error, Keyspace, MemFs, Options, Retention, Snapshot, WriteBatch};
+use support::{Dice, small_keyspace};
 
 const KEYS: usize = 24;
 
@@ -103,7 +103,10 @@ fn all(iter: strandline::Iter) -> Vec<Option<strandline::Slice>> {
     if found.is_empty() { vec![None; KEYS] } else { found }
 }
 
-fn run(shared: &Arc<Shared>, length: Duration, jobs: Vec<Box<dyn FnOnce(&Shared, u64) + Send>>) {
+/// What one thread does; told its number.
+type Job = Box<dyn FnOnce(&Shared, u64) + Send>;
+
+fn run(shared: &Arc<Shared>, length: Duration, jobs: Vec<Job>) {
     std::thread::scope(|scope| {
         for (number, job) in jobs.into_iter().enumerate() {
             let shared = Arc::clone(shared);
@@ -235,7 +238,7 @@ fn late_batches_are_seen_whole_too() {
                 let value = format!("writer {number}, {count}");
                 // Each writer has timestamps of its own, so that none is replaced.
                 let last = shared.db.last_timestamp();
-                let timestamp = (last + 1 + dice.below(3)).saturating_sub(dice.below(40)).max(1) * 2 / 2;
+                let timestamp = (last + 1 + dice.below(3)).saturating_sub(dice.below(40)).max(1);
                 let timestamp = timestamp - timestamp % 2 + number % 2 + 2;
                 if written.lock().contains_key(&timestamp) {
                     continue;

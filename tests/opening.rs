@@ -1,17 +1,17 @@
-//! Opening, closing, keyspaces: what API.md says in "Opening" and "Keyspaces", and S30, S37.
+//! Opening, closing, keyspaces: what the documentation of the public API promises, and S30, S37.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use model::{pairs, settle, small, small_keyspace};
 use strandline::fs::{Operation, Purpose};
 use strandline::{
     Clock, CommitOptions, Compression, Db, Durability, Error, FaultFs, Fs, Keyspace, KeyspaceOptions, ManualTime,
     MemFs, Options, Retention, WriteBatch,
 };
+use support::{pairs, settle, small, small_keyspace};
 
 fn on(fs: &MemFs) -> Options {
     Options::new().fs(fs.clone())
@@ -63,7 +63,9 @@ fn destroy_removes_what_is_the_databases_and_nothing_else() {
     for foreign in [false, true] {
         let db = options().open("db").unwrap();
         let keyspace = db.keyspace("k").unwrap();
-        (0..200).for_each(|n| drop(keyspace.put(format!("{n}"), "value").unwrap()));
+        for n in 0..200 {
+            keyspace.put(format!("{n}"), "value").unwrap();
+        }
         db.flush().unwrap();
         assert!(matches!(options().destroy("db"), Err(Error::Locked { .. })));
         assert_eq!(keyspace.get("7").unwrap().unwrap(), "value");
@@ -183,7 +185,9 @@ fn a_read_only_open_writes_nothing() {
     let memory = MemFs::new();
     let db = small(&memory).open("db").unwrap();
     let keyspace = db.keyspace("k").unwrap();
-    (0..300).for_each(|n| drop(keyspace.put(format!("{n}"), "value").unwrap()));
+    for n in 0..300 {
+        keyspace.put(format!("{n}"), "value").unwrap();
+    }
     settle(&db);
     // Also where a crash has left a torn log and orphans.
     let crashed: Vec<MemFs> = (0..30).map(|seed| memory.power_cut(seed)).collect();
@@ -209,7 +213,9 @@ fn closing_ends_every_handle() {
     let fs = MemFs::new();
     let db = small(&fs).open("db").unwrap();
     let keyspace = db.keyspace("k").unwrap();
-    (0..100u8).for_each(|n| drop(keyspace.put([n], "value").unwrap()));
+    for n in 0..100u8 {
+        keyspace.put([n], "value").unwrap();
+    }
     let clone = db.clone();
     let snapshot = db.snapshot();
     let mut iter = keyspace.iter();
@@ -412,7 +418,9 @@ fn a_dropped_keyspace_is_unknown_also_when_one_of_its_name_is_made_anew() {
     let fs = MemFs::new();
     let mut db = small(&fs).open("db").unwrap();
     let old = db.keyspace("k").unwrap();
-    (0..300).for_each(|n| drop(old.put(format!("{n:03}"), "old").unwrap()));
+    for n in 0..300 {
+        old.put(format!("{n:03}"), "old").unwrap();
+    }
     db.flush().unwrap();
     let (snapshot, mut iter) = (db.snapshot(), old.iter());
     let mut batch = WriteBatch::new();

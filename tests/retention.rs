@@ -1,14 +1,14 @@
 //! What stays and what goes: S16 to S20.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::ops::Bound;
 
-use model::world::{Life, World};
-use model::{Dice, KEYS, Model, Op, batch_of, check, settle, small, small_keyspace, told, versions_in_tables};
 use strandline::fs::{Fault, FaultKind, Operation, Purpose};
 use strandline::{CommitOptions, Db, Error, FaultFs, Keyspace, MemFs, Retention, WriteBatch};
+use support::world::{Life, World};
+use support::{Dice, KEYS, Model, Op, batch_of, check, settle, small, small_keyspace, told, versions_in_tables};
 
 fn made(db: &Db, retention: Retention) -> Keyspace {
     db.keyspace_with("k", small_keyspace().retention(retention)).unwrap()
@@ -230,7 +230,7 @@ fn a_queue_does_not_grow_with_what_has_passed_through_it() {
             } else if n >= 100 {
                 keyspace.delete(format!("{:08}", n - 100)).unwrap();
             }
-            drop(db.step_background().unwrap());
+            db.step_background().unwrap();
             if n > 1000 {
                 largest = largest.max(db.metrics().table_bytes);
             }
@@ -374,7 +374,7 @@ fn live_snapshots_keep_what_they_see_and_nothing_more() {
             db.compact().unwrap();
             let points: Vec<_> = snapshots.iter().map(strandline::Snapshot::timestamp).collect();
             for snapshot in &snapshots {
-                model::check_snapshot(snapshot, &keyspace, &model, &context);
+                support::check_snapshot(snapshot, &keyspace, &model, &context);
             }
             let (least, most) = needed(&model, model.last, &points);
             let found = usize::try_from(versions_in_tables(&db, "k")).unwrap();

@@ -1,16 +1,16 @@
 //! Reading versions: S1 to S7.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-mod model;
+mod support;
 
 use std::time::Duration;
 
-use model::world::{Life, World, walk};
-use model::{Dice, KEYS, Model, Op, batch_of, check, everything, pairs, settle, small, small_keyspace, told};
 use strandline::{
     Clock, CommitOptions, Compression, Db, Error, Keyspace, KeyspaceOptions, ManualTime, MemFs, Options, Retention,
     WriteBatch,
 };
+use support::world::{Life, World, walk};
+use support::{Dice, KEYS, Model, Op, batch_of, check, everything, pairs, settle, small, small_keyspace, told};
 
 fn manual(db: &Db) -> Keyspace {
     db.keyspace_with("manual", small_keyspace().retention(Retention::Manual)).unwrap()
@@ -244,7 +244,11 @@ fn what_is_held_goes_on_when_its_keyspace_is_flushed_compacted_retained_and_drop
             found_back.extend(back.next().map(Result::unwrap));
             match n {
                 20 => db.flush().unwrap(),
-                40 => keys.iter().for_each(|key| drop(keyspace.delete(key).unwrap())),
+                40 => {
+                    for key in &keys {
+                        keyspace.delete(key).unwrap();
+                    }
+                }
                 60 => drop(db.retain_from(db.last_timestamp()).unwrap()),
                 80 => db.compact().unwrap(),
                 100 => settle(&db),

@@ -51,13 +51,12 @@ impl Engine {
     ) -> T {
         let mine = || jobs.compactions.iter().filter(|one| one.keyspace == keyspace.core.id);
         let running: Vec<Running> = mine().map(|one| one.running.clone()).collect();
-        let attempts = keyspace.core.attempts.lock();
+        let attempts = &keyspace.core.attempts;
         let view = |table: &Arc<crate::table::Table>| {
             let number = table.meta().number;
-            (number, mine().any(|one| one.files.contains(&number)), attempts.get(&number).copied())
+            (number, mine().any(|one| one.files.contains(&number)), attempts.last_tried(number))
         };
         let marks: Vec<Vec<_>> = keyspace.tree.levels().map(|level| level.iter().map(view).collect()).collect();
-        drop(attempts);
         let levels = keyspace.tree.levels().zip(&marks).map(|(level, marks)| {
             let files = level.iter().zip(marks);
             files
@@ -96,6 +95,7 @@ impl Engine {
         if job.pick.trivial_move {
             return self.move_table(job);
         }
+        let began = core.attempts.now();
         let floor = self.raise_merge_floor(&core, None)?;
         // Looked at after the floor was raised (R1).
         let world = self.world();
@@ -103,12 +103,11 @@ impl Engine {
         let input = MergeInput::compaction(keyspace, &job.pick, floor.floor)?;
         let outcome =
             self.run_merge(input, Purpose::Compaction, &|written| self.pace_compaction(written, job.keyspace))?;
-        let log = self.log()?;
-        log.sync_through(floor.log_end).map_err(|error| self.fail(error))?;
+        let proof = self.sync_log(floor.log_end)?;
 
         let level = job.pick.output_level;
         let mut changes =
-            vec![Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor }, Change::LogProved(log.proof())];
+            vec![Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor }, Change::LogProved(proof)];
         let removed: Vec<(usize, FileNumber)> =
             job.pick.inputs.iter().flat_map(|(level, files)| files.iter().map(|number| (*level, *number))).collect();
         changes.extend(removed.iter().map(|(level, number)| Change::RemoveTable {
@@ -122,17 +121,14 @@ impl Engine {
             table: table.shared_meta(),
         }));
         let added: Vec<_> = outcome.tables.iter().map(|table| (level, Arc::clone(table))).collect();
-        {
-            let mut attempts = core.attempts.lock();
-            attempts.extend(outcome.tables.iter().map(|table| (table.meta().number, floor.floor)));
-            removed.iter().for_each(|(_, number)| _ = attempts.remove(number));
-        }
+        core.attempts.record(began, &outcome.tables, floor.floor);
+        core.attempts.drop_tables(removed.iter().map(|(_, number)| *number));
         let took_late = removed.iter().any(|(level, number)| {
             keyspace.tree.level(*level).iter().any(|table| table.meta().number == *number && table.meta().late)
         });
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
         if took_late && outcome.stats.has_dropped() {
-            core.forget_attempts_besides(&outcome.tables);
+            core.attempts.late_versions_dropped(&outcome.tables);
         }
         let count = |counter: &AtomicU64, by: u64| _ = counter.fetch_add(by, Ordering::Relaxed);
         count(&self.counters.compactions, 1);
@@ -158,7 +154,7 @@ impl Engine {
                 removed.push((*level, number));
             }
         }
-        removed.iter().for_each(|(_, number)| _ = keyspace.core.attempts.lock().remove(number));
+        keyspace.core.attempts.drop_tables(removed.iter().map(|(_, number)| *number));
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
         self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -19,7 +19,7 @@ use crate::compaction::RateLimiter;
 use crate::error::Result;
 use crate::format::{FileKind, FileNumber};
 use crate::fs::{FileLock, Fs, Purpose};
-use crate::log::{Log, LogStart};
+use crate::log::{Log, LogPosition, LogStart, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
 use crate::options::{Clock, Options};
 use crate::seam::Time;
@@ -288,8 +288,8 @@ impl Engine {
         let (number, len) = (manifest.number(), manifest.len());
         drop(cell);
         // The log proves the manifest's length, so that a manifest cut short later is noticed (S28).
-        match self.log.load().as_ref() {
-            Some(log) => log.mark_manifest(number, len).map(drop).map_err(|error| self.fail(error)),
+        match self.log_if_any() {
+            Some(log) => log.mark_manifest(number, len).map(drop).map_err(|error| self.fail_log(&log, error)),
             None => Ok(()),
         }
     }
@@ -316,6 +316,19 @@ impl Engine {
             Some(log) => Ok(log),
             None => self.check_writable().and(Err(Error::ReadOnly)),
         }
+    }
+
+    /// Makes the log durable up to `position`, and says what may be said of it from then on.
+    pub(crate) fn sync_log(&self, position: LogPosition) -> Result<Proof> {
+        let log = self.log()?;
+        log.sync_through(position).map_err(|error| self.fail_log(&log, error))?;
+        Ok(log.proof())
+    }
+
+    /// A call on `log` has failed. Where that log was replaced by `resume` meanwhile the database has not.
+    fn fail_log(&self, log: &Arc<Log>, error: Error) -> Error {
+        let current = self.log_if_any();
+        if current.is_none_or(|current| Arc::ptr_eq(&current, log)) { self.fail(error) } else { error }
     }
 
     pub(crate) fn log_if_any(&self) -> Option<Arc<Log>> {

@@ -113,6 +113,7 @@ impl Engine {
         let mut covered = unit.log_end;
         for (id, mem) in &unit.mems {
             let Some(core) = self.keyspace_core(*id) else { continue };
+            let began = core.attempts.now();
             let floor = self.raise_merge_floor(&core, Some(mem))?;
             covered = covered.max(floor.log_end);
             // Looked at after the floor was raised: all that was ever admitted at or below it is there (R1).
@@ -122,17 +123,16 @@ impl Engine {
             let outcome = self.run_merge(input, Purpose::Flush, &|_| self.check_sound())?;
             changes.push(Change::KeyspaceFloor { id: *id, floor: floor.floor });
             changes.push(Change::KeyspaceLog { id: *id, position: unit.log_end.0 });
-            let numbers = outcome.tables.iter().map(|table| (table.meta().number, floor.floor));
-            core.attempts.lock().extend(numbers);
+            core.attempts.record(began, &outcome.tables, floor.floor);
             for table in &outcome.tables {
                 changes.push(Change::AddTable { keyspace: *id, level: 0, table: table.shared_meta() });
             }
             outcomes.push((*id, Arc::clone(mem), outcome));
         }
         // L4: what the tables hold must not be ahead of the log.
-        log.sync_through(covered).map_err(|error| self.fail(error))?;
+        let proof = self.sync_log(covered)?;
         changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
-        changes.push(Change::LogProved(log.proof()));
+        changes.push(Change::LogProved(proof));
         let start = self.log_needed_from(unit);
         changes.push(Change::LogStart { ordinal: log.start_at(start).ordinal, position: start.0 });
         self.edit_in_living(changes, |world| {
@@ -150,7 +150,7 @@ impl Engine {
         })?;
         for (id, mem, outcome) in &outcomes {
             if mem.entries.late() && outcome.stats.has_dropped() {
-                self.keyspace_core(*id).iter().for_each(|core| core.forget_attempts_besides(&outcome.tables));
+                self.keyspace_core(*id).iter().for_each(|core| core.attempts.late_versions_dropped(&outcome.tables));
             }
         }
         let freed: usize = unit.mems.iter().map(|(_, mem)| mem.charged()).sum();

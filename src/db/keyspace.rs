@@ -1,9 +1,9 @@
 //! A keyspace: a named, ordered map of keys with its own tree, options and retention.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeBounds;
 
+use super::attempts::Attempts;
 use super::batch::WriteBatch;
 use super::cursor::Iter;
 use super::engine::Engine;
@@ -11,12 +11,10 @@ use super::handle::Session;
 use super::history::{Changes, History};
 use super::range::{KeyRange, prefix_bounds};
 use super::read::{self, At, Target};
-use crate::format::FileNumber;
 use crate::log::LogPosition;
 use crate::manifest::KeyspaceId;
 use crate::options::{CommitOptions, KeyspaceSettings, Retention};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::table::Table;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 use crate::{Error, Result, Slice, Timestamp};
 
 /// What all versions of a keyspace share.
@@ -32,8 +30,7 @@ pub(crate) struct KeyspaceCore {
     admission_floor: AtomicU64,
     /// Set under the commit lock: no commit is admitted any more.
     dropped: AtomicBool,
-    /// The floor at which a table was last rewritten without getting smaller, so that it is not tried again at the same one.
-    pub(crate) attempts: Mutex<BTreeMap<FileNumber, Timestamp>>,
+    pub(crate) attempts: Attempts,
 }
 
 impl KeyspaceCore {
@@ -46,7 +43,7 @@ impl KeyspaceCore {
             floor_log_end: AtomicU64::new(0),
             admission_floor: AtomicU64::new(floor),
             dropped: AtomicBool::new(false),
-            attempts: Mutex::new(BTreeMap::new()),
+            attempts: Attempts::default(),
         }
     }
 
@@ -69,15 +66,14 @@ impl KeyspaceCore {
         self.admission_floor.load(Ordering::SeqCst)
     }
 
+    /// Under the commit lock, after a failure: what was raised and did not come about is taken back.
+    pub(crate) fn lower_admission_floor(&self) {
+        self.admission_floor.store(self.floor(), Ordering::SeqCst);
+    }
+
     /// Under the commit lock.
     pub(crate) fn raise_admission_floor(&self, to: Timestamp) {
         self.admission_floor.fetch_max(to, Ordering::SeqCst);
-    }
-
-    /// A merge has dropped late versions and written `tables`. Merges before it may have kept tombstones because of them (R3),
-    /// which are worth another try.
-    pub(crate) fn forget_attempts_besides(&self, tables: &[Arc<Table>]) {
-        self.attempts.lock().retain(|number, _| tables.iter().any(|table| table.meta().number == *number));
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

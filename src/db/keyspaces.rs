@@ -69,7 +69,7 @@ impl Engine {
             self.check_sound()?;
         }
         // The log goes first: a commit that also touched other keyspaces must not be missing after a crash that keeps the drop.
-        self.log()?.sync_through(log_end).map_err(|error| self.fail(error))?;
+        self.sync_log(log_end)?;
         // What it held unlogged goes with it, but not the timestamps.
         let timestamp = self.current.horizon().last_timestamp;
         self.edit_in_living(vec![Change::DropKeyspace { id: core.id }, Change::LastTimestamp { timestamp }], |world| {

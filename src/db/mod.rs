@@ -4,6 +4,7 @@
 //! [`world`] is what reads look at, [`pipeline`] the order of commits, [`commit`] and [`flush`] the way from a batch to tables, `retention`
 //! the floors, `background` who does the work, `open`, `close` and `resume` how it begins, ends, and goes on after a failure.
 
+mod attempts;
 mod background;
 mod batch;
 mod clock;
@@ -250,7 +251,7 @@ impl Db {
     }
 
     /// After a failure in the background, once its cause is gone: writes what is visible to new files and accepts writes again. Commits that
-    /// were undecided then never were. Without a failure it does nothing.
+    /// were undecided then never were. Without a failure it does nothing. It needs room on the disk for all memtables as tables.
     ///
     /// # Errors
     /// What fails still; the database stays as it was.

@@ -35,6 +35,12 @@ impl Engine {
             let mut state = self.commit.lock();
             self.in_flight.forget_undecided(state.reserved(), &self.current.published);
             state.last_timestamp = self.current.horizon().last_timestamp;
+            // What was raised on the way to something that failed is taken back.
+            state.closed = self.closed_timestamp.load(Ordering::SeqCst);
+            self.manual_admission_floor.store(self.manual_floor.load(Ordering::SeqCst), Ordering::SeqCst);
+            for keyspace in self.world().keyspaces() {
+                keyspace.core.lower_admission_floor();
+            }
             self.clear_failure();
         }
         self.background.resume_jobs();

@@ -145,7 +145,7 @@ impl Engine {
         if !self.in_flight.wait_published(reserved, &self.current.published) {
             self.check_sound()?;
         }
-        self.log()?.sync_through(log_end).map_err(|error| self.fail(error))?;
+        self.sync_log(log_end)?;
         let unlogged = |mem: &Arc<Mem>| mem.first_unlogged().is_some_and(|first| first <= timestamp);
         let world = self.world();
         if world.keyspaces().iter().any(|one| choose(&one.core) && one.memtables().any(unlogged)) {

@@ -95,7 +95,7 @@ impl Drop for Shared {
         engine.snapshots.lock().live.remove(&self.number);
         // What merges above it had to keep for it is worth another try.
         for keyspace in engine.world().keyspaces() {
-            keyspace.core.attempts.lock().retain(|_, floor| *floor < self.registered.timestamp);
+            keyspace.core.attempts.snapshot_ended(self.registered.timestamp);
         }
     }
 }

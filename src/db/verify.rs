@@ -65,7 +65,13 @@ impl Engine {
             loaded.check_proof(manifest.number(), manifest.len())?;
         }
         let mut report = VerifyReport { files: 1, bytes: loaded.len, ..VerifyReport::default() };
-        let recovered = log::recover(&*self.fs, &self.dir, &expectation(&loaded.state), &mut |record| {
+        let mut expected = expectation(&loaded.state);
+        // Also what tables cover already, as far as the segments that are needed hold it.
+        let first = self.log_if_any().and_then(|log| log.segments().first().copied());
+        if let Some(first) = first.filter(|first| first.ordinal == expected.start.ordinal) {
+            expected.start.position = first.start;
+        }
+        let recovered = log::recover(&*self.fs, &self.dir, &expected, &mut |record| {
             report.bytes += record.end.0 - record.position.0;
             Ok(())
         })?;

@@ -156,8 +156,8 @@ impl Options {
         self
     }
 
-    /// The length of a segment of the write-ahead log, in bytes. A batch that is longer gets a segment of its own length.
-    /// Default: 64 MiB.
+    /// The length of a segment of the write-ahead log, in bytes; at least 4 KiB, and at most a quarter of [`wal_bytes`](Self::wal_bytes),
+    /// since only whole segments are freed. A batch that is longer gets a segment of its own length. Default: 64 MiB.
     pub fn wal_segment_bytes(mut self, bytes: usize) -> Self {
         self.wal_segment_bytes = bytes;
         self

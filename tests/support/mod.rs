@@ -223,7 +223,6 @@ pub(crate) fn check_changes(keyspace: &Keyspace, model: &Model, from: u64, to: u
                 }
                 (start, 0, timestamp)
             }
-            other => panic!("{context}: unknown change {other:?}"),
         };
         order.push((place.to_vec(), kind, std::cmp::Reverse(timestamp)));
     }

@@ -26,6 +26,9 @@ pub(crate) struct Life {
     pub(crate) steps: u32,
 }
 
+/// And what it has still to give.
+type HeldIterator = (Iter, VecDeque<(Key, Vec<u8>)>);
+
 struct HeldSnapshot {
     snapshot: Snapshot,
     /// Whether each keyspace's floor was above it when it was taken.
@@ -41,7 +44,7 @@ pub(crate) struct World {
     dice: Dice,
     closed: u64,
     snapshots: Vec<HeldSnapshot>,
-    iterators: Vec<(Iter, VecDeque<(Key, Vec<u8>)>)>,
+    iterators: Vec<HeldIterator>,
     cursors: Vec<(Cursor, Pairs)>,
     step: u32,
 }
