@@ -103,7 +103,7 @@ impl Engine {
         let input = MergeInput::compaction(keyspace, &job.pick, floor.floor)?;
         let outcome =
             self.run_merge(input, Purpose::Compaction, &|written| self.pace_compaction(written, job.keyspace))?;
-        let proof = self.sync_log(floor.log_end)?;
+        let proof = self.sync_log(floor.log_end).inspect_err(|_| outcome.give_up())?;
 
         let level = job.pick.output_level;
         let mut changes =
@@ -235,7 +235,12 @@ impl Engine {
             else {
                 return Ok(());
             };
-            self.run_taken_compaction(job)?;
+            match self.run_taken_compaction(job) {
+                Err(Error::Closed) if find(id).is_none() && self.check_open().is_ok() => {
+                    return Err(self.unknown_keyspace(id));
+                }
+                done => done?,
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The state behind every handle of an open database, and the few moves that the rest of `db` is made of.
 //!
-//! Locks, in the order in which they may be taken: `keyspaces` (making, dropping, raising the shared floor, resuming), then `manifest`
+//! Locks, in the order in which they may be taken: `keyspaces` (making, dropping, raising the shared floor, closing times, resuming), then `manifest`
 //! (edits, one at a time) or `commit` (reserving), then the world (inside [`Current::change`]), `snapshots`, and last the leaves (the
 //! log's own, the in-flight queue, the background's). Nothing waits for a commit
 //! to be published, or for a file, while holding `commit`, but for the append to the log itself.
@@ -82,7 +82,7 @@ pub(crate) struct Engine {
     pub(crate) next_log: Mutex<LogStart>,
     /// Segments of logs that have failed and were replaced, to be removed.
     pub(crate) retired_segments: Mutex<Vec<FileNumber>>,
-    /// Held while a keyspace is made or dropped, and while the floor of `Manual` ones is raised.
+    /// Held while a keyspace is made or dropped, while the floor of `Manual` ones is raised or a time is closed, and by `resume`.
     pub(crate) keyspaces: Mutex<()>,
     pub(crate) compaction_rate: Option<Mutex<RateLimiter>>,
     pub(crate) pressure: super::pressure::PressureGauge,

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::engine::{CommitState, Engine};
+use super::keyspace::KeyspaceCore;
 use super::merge_job::{MergeInput, MergeOutcome};
 use super::world::{KeyspaceVersion, Mem};
 use crate::fs::Purpose;
@@ -26,6 +27,25 @@ pub(crate) struct FlushUnit {
     /// The highest timestamp reserved when it was sealed.
     last_timestamp: Timestamp,
     mems: Vec<(KeyspaceId, Arc<Mem>)>,
+}
+
+/// A memtable that was written to tables.
+struct Flushed {
+    core: Arc<KeyspaceCore>,
+    mem: Arc<Mem>,
+    floor: Timestamp,
+    outcome: MergeOutcome,
+}
+
+impl Flushed {
+    /// What an edit says of it, where its tables cover the log up to `log_end`.
+    fn changes(&self, log_end: LogPosition) -> impl Iterator<Item = Change> {
+        let id = self.core.id;
+        let tables = self.outcome.tables.iter();
+        let added = tables.map(move |table| Change::AddTable { keyspace: id, level: 0, table: table.shared_meta() });
+        let floor = Change::KeyspaceFloor { id, floor: self.floor };
+        [floor, Change::KeyspaceLog { id, position: log_end.0 }].into_iter().chain(added)
+    }
 }
 
 impl FlushUnit {
@@ -108,8 +128,43 @@ impl Engine {
             // The active segment alone may be beyond the limit; only an older one can be freed.
             log.rotate().map_err(|error| self.fail(error))?;
         }
-        let mut changes = Vec::new();
-        let mut outcomes: Vec<(KeyspaceId, Arc<Mem>, MergeOutcome)> = Vec::new();
+        let mut flushed = Vec::new();
+        // L4: what the tables hold must not be ahead of the log.
+        let written = self.write_tables(unit, &mut flushed).and_then(|covered| self.sync_log(covered));
+        let proof = written.inspect_err(|_| flushed.iter().for_each(|one| one.outcome.give_up()))?;
+        let start = self.log_needed_from(unit);
+        let mut changes: Vec<Change> = flushed.iter().flat_map(|one| one.changes(unit.log_end)).collect();
+        changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
+        changes.push(Change::LogProved(proof));
+        changes.push(Change::LogStart { ordinal: log.start_at(start).ordinal, position: start.0 });
+        self.edit_in_living(changes, |world| {
+            let mut next = world.clone();
+            for one in &flushed {
+                let Some(keyspace) = world.get(one.core.id) else {
+                    // Dropped meanwhile: nothing names the new tables.
+                    one.outcome.give_up();
+                    continue;
+                };
+                let added: Vec<_> = one.outcome.tables.iter().map(|table| (0, Arc::clone(table))).collect();
+                next = next.with(keyspace.without(&one.mem).with_tree(&added, &[])?);
+            }
+            Ok((next, ()))
+        })?;
+        for one in flushed.iter().filter(|one| one.mem.entries.late() && one.outcome.stats.has_dropped()) {
+            one.core.attempts.late_versions_dropped(&one.outcome.tables);
+        }
+        let freed: usize = unit.mems.iter().map(|(_, mem)| mem.charged()).sum();
+        self.counters.sealed_bytes.fetch_sub(freed as u64, Ordering::Relaxed);
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        let written = flushed.iter().map(|one| one.outcome.bytes()).sum();
+        self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
+        let removed = log.remove_before(start);
+        removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
+        Ok(())
+    }
+
+    /// Writes the memtables of a unit to tables, and says how far the log must be synced before they are named.
+    fn write_tables(&self, unit: &FlushUnit, flushed: &mut Vec<Flushed>) -> Result<LogPosition> {
         let mut covered = unit.log_end;
         for (id, mem) in &unit.mems {
             let Some(core) = self.keyspace_core(*id) else { continue };
@@ -121,46 +176,10 @@ impl Engine {
             let Some(keyspace) = world.get(*id) else { continue };
             let input = MergeInput::flush(keyspace, mem, unit.sequence, floor.floor);
             let outcome = self.run_merge(input, Purpose::Flush, &|_| self.check_sound())?;
-            changes.push(Change::KeyspaceFloor { id: *id, floor: floor.floor });
-            changes.push(Change::KeyspaceLog { id: *id, position: unit.log_end.0 });
             core.attempts.record(began, &outcome.tables, floor.floor);
-            for table in &outcome.tables {
-                changes.push(Change::AddTable { keyspace: *id, level: 0, table: table.shared_meta() });
-            }
-            outcomes.push((*id, Arc::clone(mem), outcome));
+            flushed.push(Flushed { core, mem: Arc::clone(mem), floor: floor.floor, outcome });
         }
-        // L4: what the tables hold must not be ahead of the log.
-        let proof = self.sync_log(covered)?;
-        changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
-        changes.push(Change::LogProved(proof));
-        let start = self.log_needed_from(unit);
-        changes.push(Change::LogStart { ordinal: log.start_at(start).ordinal, position: start.0 });
-        self.edit_in_living(changes, |world| {
-            let mut next = world.clone();
-            for (id, mem, outcome) in &outcomes {
-                let Some(keyspace) = world.get(*id) else {
-                    // Dropped meanwhile: nothing names the new tables.
-                    outcome.tables.iter().for_each(|table| table.mark_obsolete());
-                    continue;
-                };
-                let added: Vec<_> = outcome.tables.iter().map(|table| (0, Arc::clone(table))).collect();
-                next = next.with(keyspace.without(mem).with_tree(&added, &[])?);
-            }
-            Ok((next, ()))
-        })?;
-        for (id, mem, outcome) in &outcomes {
-            if mem.entries.late() && outcome.stats.has_dropped() {
-                self.keyspace_core(*id).iter().for_each(|core| core.attempts.late_versions_dropped(&outcome.tables));
-            }
-        }
-        let freed: usize = unit.mems.iter().map(|(_, mem)| mem.charged()).sum();
-        self.counters.sealed_bytes.fetch_sub(freed as u64, Ordering::Relaxed);
-        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        let written = outcomes.iter().map(|(_, _, outcome)| outcome.bytes()).sum();
-        self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
-        let removed = log.remove_before(start);
-        removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
-        Ok(())
+        Ok(covered)
     }
 
     /// Where replay would have to begin once `unit` is named: no memtable outside it holds anything of the log before.

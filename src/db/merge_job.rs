@@ -34,6 +34,11 @@ pub(crate) struct MergeOutcome {
 }
 
 impl MergeOutcome {
+    /// Nothing names the tables, nor ever will: they go.
+    pub(crate) fn give_up(&self) {
+        self.tables.iter().for_each(|table| table.mark_obsolete());
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.tables.iter().map(|table| table.meta().bytes).sum()
     }

@@ -371,7 +371,7 @@ impl Engine {
         let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
         self.remove_orphans(&manifest, &log.dead)?;
         // Should it not come into use its ordinal is spent all the same.
-        *self.next_log.lock() = LogStart { ordinal: log.next.ordinal + 1, ..log.next };
+        *self.next_log.lock() = LogStart { ordinal: log.next.ordinal.saturating_add(1), ..log.next };
         let begun = self.begin_log(log.next, log.segments.clone())?;
         begun.mark_manifest(manifest.number(), manifest.len())?;
         *cell = ManifestCell::Writing(Box::new(manifest));

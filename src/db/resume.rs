@@ -100,7 +100,7 @@ impl Engine {
         };
         self.set_log(None);
         // Should the new log not come into use its ordinal is spent all the same.
-        *self.next_log.lock() = LogStart { ordinal: start.ordinal + 1, ..start };
+        *self.next_log.lock() = LogStart { ordinal: start.ordinal.saturating_add(1), ..start };
         self.background.forget_flushes();
         self.current.change(|world| {
             let mut next = world.clone();
@@ -137,5 +137,5 @@ impl Engine {
 
 /// Nothing names these tables, so they go.
 fn give_up(flushed: &[(KeyspaceId, MergeOutcome)]) {
-    flushed.iter().flat_map(|(_, made)| &made.tables).for_each(|table| table.mark_obsolete());
+    flushed.iter().for_each(|(_, made)| made.give_up());
 }

@@ -113,6 +113,8 @@ impl Engine {
         if timestamp == Timestamp::MAX {
             return Err(Error::invalid("the highest timestamp is reserved"));
         }
+        // A resume takes back what did not come about; it does not run meanwhile.
+        let _one_at_a_time = self.keyspaces.lock();
         // Only what is durable already needs nothing more.
         if timestamp <= self.closed_timestamp.load(Ordering::SeqCst) {
             return Ok(());
