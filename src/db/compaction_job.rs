@@ -239,7 +239,13 @@ impl Engine {
             else {
                 return Ok(());
             };
-            self.run_taken_compaction(job)?;
+            match self.run_taken_compaction(job) {
+                // Called off because the keyspace was dropped, not because the database was closed.
+                Err(Error::Closed) if self.keyspace_core(id).is_none() => {
+                    return self.check_open().and(Err(self.unknown_keyspace(id)));
+                }
+                result => result?,
+            }
         }
     }
 }
