@@ -239,7 +239,7 @@ impl Engine {
             if stepped || self.check_sound().is_err() {
                 continue;
             }
-            if jobs.running() {
+            if jobs.running() || jobs.paused {
                 self.background.done.wait(&mut jobs);
             } else if !self.has_job(&jobs) {
                 return ready(&mut jobs)?.ok_or_else(|| Error::Busy {

@@ -15,7 +15,8 @@ impl Engine {
         self.background.wake_all();
         drop(self.commit.lock());
         self.in_flight.wait_idle();
-        let settled = if self.options.read_only || self.check_sound().is_err() { Ok(()) } else { self.settle() };
+        // After a failure nothing can be made durable any more, so what was acknowledged unlogged is lost: that is not passed over.
+        let settled = if self.options.read_only { Ok(()) } else { self.check_sound().and_then(|()| self.settle()) };
         self.stop_background();
         // Whoever was past the first check writes nothing once the lock is free: neither an edit nor a new manifest.
         let _no_keyspace_is_made = self.keyspaces.lock();

@@ -236,10 +236,11 @@ impl Engine {
                 return Ok(());
             };
             match self.run_taken_compaction(job) {
-                Err(Error::Closed) if find(id).is_none() && self.check_open().is_ok() => {
-                    return Err(self.unknown_keyspace(id));
+                // Called off because the keyspace was dropped, not because the database was closed.
+                Err(Error::Closed) if self.keyspace_core(id).is_none() => {
+                    return self.check_open().and(Err(self.unknown_keyspace(id)));
                 }
-                done => done?,
+                result => result?,
             }
         }
     }

@@ -285,12 +285,13 @@ impl Engine {
         if manifest.should_rotate() {
             self.rotate(manifest).map_err(|error| self.fail(error))?;
         }
-        let (number, len) = (manifest.number(), manifest.len());
-        drop(cell);
-        // The log proves the manifest's length, so that a manifest cut short later is noticed (S28).
-        match self.log_if_any() {
-            Some(log) => log.mark_manifest(number, len).map(drop).map_err(|error| self.fail_log(&log, error)),
-            None => Ok(()),
+        // The log proves the manifest's length, so that a manifest cut short later is noticed (S28). Still under the lock: `close`
+        // takes it last, so nothing is appended to a log that another opening may be reading already.
+        let Some(log) = self.log.load_full() else { return Ok(()) };
+        match log.mark_manifest(manifest.number(), manifest.len()) {
+            // Closed in order: the log's end is proved otherwise.
+            Ok(_) | Err(Error::Closed) => Ok(()),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
@@ -314,7 +315,8 @@ impl Engine {
     pub(crate) fn log(&self) -> Result<Arc<Log>> {
         match self.log.load_full() {
             Some(log) => Ok(log),
-            None => self.check_writable().and(Err(Error::ReadOnly)),
+            // Where nothing is wrong any more `resume` has put one in place meanwhile.
+            None => self.check_writable().and_then(|()| self.log_if_any().ok_or(Error::ReadOnly)),
         }
     }
 

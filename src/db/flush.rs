@@ -85,9 +85,11 @@ impl Engine {
             }
             Ok((next, mems))
         })?;
-        let charged: usize = mems.iter().map(|(_, mem)| mem.charged()).sum();
-        self.counters.buffered_bytes.fetch_sub(charged as u64, Ordering::Relaxed);
-        self.counters.sealed_bytes.fetch_add(charged as u64, Ordering::Relaxed);
+        for (_, mem) in &mems {
+            self.counters.buffered_bytes.fetch_sub(mem.charged() as u64, Ordering::Relaxed);
+            // What waits is counted as it is: range deletes that overlap take far more than their bytes.
+            self.counters.sealed_bytes.fetch_add(mem.charge_in_full() as u64, Ordering::Relaxed);
+        }
         if !mems.is_empty() {
             self.enqueue(state, mems);
             self.refresh_pressure(&self.background.jobs.lock());

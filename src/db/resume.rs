@@ -88,7 +88,10 @@ impl Engine {
         let prepared = known.after(&Edit::from(changes)).map_err(Error::from);
         let prepared = prepared.and_then(|state| Ok((state, self.allocate_file()?)));
         let (state, number) = prepared.inspect_err(|_| give_up(&flushed))?;
-        let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
+        let manifest = Manifest::prepare(Arc::clone(&self.fs), &self.dir, number, state);
+        let manifest = manifest.inspect_err(|_| give_up(&flushed))?;
+        // From an error of this on `CURRENT` may name it, so nothing that it names may be removed (L3).
+        manifest.take_over()?;
 
         // From here on the old log and the old manifest do not exist.
         let old_segments =

@@ -71,6 +71,12 @@ impl Mem {
         self.charged.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
 
+    /// When it is sealed: charges what it has really come to, and returns the sum.
+    pub(crate) fn charge_in_full(&self) -> usize {
+        self.charged.store(self.size(), Ordering::Relaxed);
+        self.charged()
+    }
+
     /// What counts towards the limit of a memtable: what was charged, or what it has really come to.
     pub(crate) fn size(&self) -> usize {
         self.charged().max(self.entries.bytes())

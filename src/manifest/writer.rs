@@ -44,21 +44,31 @@ impl Manifest {
     /// After an error `CURRENT` names it or what it named before.
     pub(crate) fn create(fs: Arc<dyn Fs>, dir: &Path, number: FileNumber, state: ManifestState) -> Result<Self> {
         let manifest = Self::prepare(fs, dir, number, state)?;
-        current::switch(&*manifest.fs, dir)?;
+        manifest.take_over()?;
         Ok(manifest)
     }
 
-    /// All of [`create`](Self::create) that changes nothing yet.
-    fn prepare(fs: Arc<dyn Fs>, dir: &Path, number: FileNumber, state: ManifestState) -> Result<Self> {
+    /// The second half of [`create`](Self::create): has `CURRENT` name what was prepared.
+    pub(crate) fn take_over(&self) -> Result<()> {
+        current::switch(&*self.fs, &self.dir)
+    }
+
+    /// The first half of [`create`](Self::create), which changes nothing yet. After an error its file is gone again, if it can be
+    /// removed.
+    pub(crate) fn prepare(fs: Arc<dyn Fs>, dir: &Path, number: FileNumber, state: ManifestState) -> Result<Self> {
         if number >= state.file_number_bound {
             return Err(Error::invalid(format!("manifest number {number} is not below the bound of file numbers")));
         }
         let path = FileKind::Manifest.path(dir, number);
         let mut file = fs.create(Purpose::Manifest, &path).at_path(&path)?;
-        let len = write_snapshot(&mut *file, number, &state, &path, SNAPSHOT_FRAME_BYTES)?;
-        file.sync().at_path(&path)?;
-        fs.sync_dir(Purpose::Manifest, dir).at_path(dir)?;
-        current::prepare(&*fs, dir, number)?;
+        let mut write = || {
+            let len = write_snapshot(&mut *file, number, &state, &path, SNAPSHOT_FRAME_BYTES)?;
+            file.sync().at_path(&path)?;
+            fs.sync_dir(Purpose::Manifest, dir).at_path(dir)?;
+            current::prepare(&*fs, dir, number).map(|()| len)
+        };
+        // `CURRENT` does not name it yet. What cannot be removed is an orphan (S29).
+        let len = write().inspect_err(|_| drop(fs.remove(Purpose::Manifest, &path)))?;
         Ok(Self { fs, dir: dir.to_owned(), path, number, file, len, snapshot_len: len, state, failed: None })
     }
 

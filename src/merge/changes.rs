@@ -4,6 +4,8 @@
 //! delete is given where it starts, before the points there, as pieces that are disjoint for its timestamp and cover
 //! exactly what was deleted then: neighbouring pieces of the sources are joined as far as they touch.
 
+use std::collections::BTreeMap;
+
 use super::MergingCursor;
 use super::ranges::{MergedRanges, Piece, SourceRanges};
 use super::versions::KeyVersions;
@@ -54,7 +56,7 @@ pub(crate) struct Changes<S> {
     /// How many stamps of the piece were looked at.
     looked_at: usize,
     /// The range deletes that were given and reach beyond the start of the piece.
-    given: Vec<(Timestamp, Option<Slice>)>,
+    given: BTreeMap<Timestamp, Option<Slice>>,
     from: Timestamp,
     to: Timestamp,
     done: bool,
@@ -72,7 +74,7 @@ impl<S: KeyCursor> Changes<S> {
             piece: ranges.next_piece(),
             ranges,
             looked_at: 0,
-            given: Vec::new(),
+            given: BTreeMap::new(),
             from,
             to,
             done: from > to,
@@ -117,14 +119,14 @@ impl<S: KeyCursor> Changes<S> {
     fn next_range(&mut self) -> Option<Change> {
         let piece = self.piece.as_ref()?;
         if self.looked_at == 0 {
-            self.given.retain(|(_, end)| end.as_ref().is_none_or(|end| *end > piece.start));
+            self.given.retain(|_, end| end.as_ref().is_none_or(|end| *end > piece.start));
         }
         while let Some(arrival) = piece.stamps.get(self.looked_at) {
             self.looked_at += 1;
             let timestamp = arrival.stamp.timestamp;
-            if (self.from..=self.to).contains(&timestamp) && self.given.iter().all(|(given, _)| *given != timestamp) {
-                let end = reach(piece, self.ranges.clone(), timestamp);
-                self.given.push((timestamp, end.clone()));
+            if (self.from..=self.to).contains(&timestamp) && !self.given.contains_key(&timestamp) {
+                let end = self.ranges.reach(piece, timestamp);
+                self.given.insert(timestamp, end.clone());
                 return Some(Change::DeleteRange { start: piece.start.clone(), end, timestamp });
             }
         }
@@ -175,18 +177,4 @@ fn change(key: Slice, version: &StoredVersion) -> Change {
         Some(value) => Change::Put { key, timestamp, value, expires_at: version.expires_at },
         None => Change::Delete { key, timestamp },
     }
-}
-
-/// How far a range delete that starts in `piece` reaches over the pieces that follow it and touch.
-fn reach(piece: &Piece, rest: MergedRanges, timestamp: Timestamp) -> Option<Slice> {
-    let mut rest = rest;
-    let mut end = piece.end.clone();
-    while end.is_some()
-        && let Some(next) = rest.next_piece()
-        && end.as_ref() == Some(&next.start)
-        && next.stamps.iter().any(|arrival| arrival.stamp.timestamp == timestamp)
-    {
-        end = next.end;
-    }
-    end
 }

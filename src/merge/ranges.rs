@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::versions::Arrival;
-use crate::Slice;
 use crate::version::{Fragment, RangeTombstones};
+use crate::{Slice, Timestamp};
 
 /// The range tombstones of one source, in key order and disjoint: one part for a memtable or a table, one a table for a
 /// level.
@@ -86,6 +86,24 @@ impl MergedRanges {
         piece.stamps.dedup_by_key(|arrival| arrival.stamp.timestamp);
         self.edge.clone_from(&piece.end);
         Some(piece)
+    }
+
+    /// How far the range deletes of one timestamp reach over `piece`, the one given last, and those behind it that touch. Pieces are
+    /// not made for it: under many nested range deletes that would cost as much as all of them together for each.
+    pub(super) fn reach(&self, piece: &Piece, timestamp: Timestamp) -> Option<Slice> {
+        let mut places = self.places.clone();
+        let mut reached = piece.end.clone();
+        while let Some(edge) = &reached {
+            let goes_on = self.sources.iter().zip(&mut places).find_map(|(parts, place)| {
+                let fragment = place.reach(parts, edge).filter(|fragment| fragment.start <= *edge)?;
+                fragment.at(timestamp).is_some_and(|stamp| stamp.timestamp == timestamp).then_some(&fragment.end)
+            });
+            match goes_on {
+                Some(end) => reached.clone_from(end),
+                None => break,
+            }
+        }
+        reached
     }
 }
 
