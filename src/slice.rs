@@ -10,10 +10,13 @@ use bytes::Bytes;
 /// Bytes up to this length are held in the slice itself: they pin nothing and cost no allocation.
 const INLINE: usize = 30;
 
+/// Bytes up to this length are copied out of what is not known to be small: the batch that a value was committed with.
+const COPIED: usize = 256;
+
 /// Immutable bytes that clone in O(1).
 ///
-/// A short slice is held in place; a longer one shares the block (or batch) that it lies in and keeps that alive, without
-/// a copy. Turns into [`Bytes`] or `Vec<u8>`.
+/// A short slice is held in place; a longer one shares the block that it lies in (a long one also the batch) and keeps that
+/// alive, without a copy. Turns into [`Bytes`] or `Vec<u8>`.
 #[derive(Clone)]
 pub struct Slice(Repr);
 
@@ -36,13 +39,16 @@ impl Slice {
         Self::inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Bytes::copy_from_slice(bytes))))
     }
 
-    /// Shares `bytes`, or copies them where they are short enough to be held in place.
+    /// Shares `bytes`, or copies them where they are short: they may be a small part of a large batch, which they would keep alive.
     pub(crate) fn sharing(bytes: &Bytes) -> Self {
-        Self::inline(bytes).unwrap_or_else(|| Self(Repr::Shared(bytes.clone())))
+        if bytes.len() <= COPIED { Self::copy_of(bytes) } else { Self(Repr::Shared(bytes.clone())) }
     }
 
     /// The part of `block` that `part` (which must lie in it) covers.
     pub(crate) fn part_of(block: &Bytes, part: &[u8]) -> Self {
+        if part.len() == block.len() {
+            return Self::sharing(block);
+        }
         Self::inline(part).unwrap_or_else(|| Self(Repr::Shared(block.slice_ref(part))))
     }
 
@@ -177,6 +183,15 @@ impl fmt::Debug for Slice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_value_does_not_keep_its_batch_alive() {
+        let batch = Bytes::from(vec![7u8; 10_000]);
+        let (small, large) = (batch.slice(..COPIED), batch.slice(..COPIED + 1));
+        assert_ne!(Slice::part_of(&small, &small).as_ptr(), batch.as_ptr());
+        assert_ne!(Slice::sharing(&small).as_ptr(), batch.as_ptr());
+        assert_eq!(Slice::part_of(&large, &large).as_ptr(), batch.as_ptr());
+    }
 
     #[test]
     fn short_bytes_are_held_in_place_and_long_ones_shared() {
