@@ -50,8 +50,8 @@ fn mix(input: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// The numbers below `len` in a random order, each once, without holding them: a Feistel network over the next even power
-/// of two, walked on until it lands below `len`.
+/// The numbers below `len` in a random order, each once, without holding them: a Feistel network over the next even
+/// power of two, walked on until it lands below `len`.
 struct Permutation {
     len: u64,
     half_bits: u32,

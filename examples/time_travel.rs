@@ -1,5 +1,5 @@
-//! Reading the past: as-of reads, snapshots of any retained time, a key's history, the changes of a time, and letting the
-//! past go.
+//! Reading the past: as-of reads, snapshots of any retained time, a key's history, the changes of a time, and letting
+//! the past go.
 //!
 //! ```text
 //! cargo run --example time_travel

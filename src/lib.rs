@@ -1,5 +1,5 @@
-//! An embedded, ordered key-value store: a log-structured merge tree whose keys carry commit timestamps from the memtable
-//! to the last level, so that the past can be read as the present is.
+//! An embedded, ordered key-value store: a log-structured merge tree whose keys carry commit timestamps from the
+//! memtable to the last level, so that the past can be read as the present is.
 //!
 //! # Quick start
 //!
@@ -33,52 +33,54 @@
 //!
 //! # Concepts
 //!
-//! - A **timestamp** ([`Timestamp`]) is the commit time of a version, a `u64`. A commit has one for all that it writes. The
-//!   [`Clock`] gives it, or the caller with [`CommitOptions::at`]. `0` is before everything and `u64::MAX` is reserved.
-//! - A **version** is one key at one timestamp, with a value or a tombstone. A later write at the same timestamp replaces
-//!   it. A read at a time sees the newest version at or below it. A version with an expiry
+//! - A **timestamp** ([`Timestamp`]) is the commit time of a version, a `u64`. A commit has one for all that it writes.
+//!   The [`Clock`] gives it, or the caller with [`CommitOptions::at`]. `0` is before everything and `u64::MAX` is
+//!   reserved.
+//! - A **version** is one key at one timestamp, with a value or a tombstone. A later write at the same timestamp
+//!   replaces it. A read at a time sees the newest version at or below it. A version with an expiry
 //!   ([`WriteBatch::put_expiring`]) counts as a tombstone for reads at or above that timestamp.
 //! - A **batch** ([`WriteBatch`]) is what commits together, across keyspaces; every reader sees all of it or nothing.
 //! - A **keyspace** ([`Keyspace`]) is a named, ordered map with its own tree, options and retention. All keyspaces of a
 //!   database ([`Db`]) share its log, its manifest and its clock.
-//! - The **floor** of a keyspace ([`Keyspace::retained_from`]) is how far back it can be read: exactly at and above it, not
-//!   at all below ([`Error::BelowRetained`]). [`Retention`] says what moves it; only what it covers may be dropped.
+//! - The **floor** of a keyspace ([`Keyspace::retained_from`]) is how far back it can be read: exactly at and above it,
+//!   not at all below ([`Error::BelowRetained`]). [`Retention`] says what moves it; only what it covers may be dropped.
 //! - A **snapshot** ([`Snapshot`]) is the state of all keyspaces at one timestamp, [now](Db::snapshot) or
 //!   [then](Db::snapshot_at). What it sees stays readable while it lives, also when the floor moves past it.
 //! - A **late commit** is one at or below [the last timestamp](Db::last_timestamp). It is refused unless
-//!   [`Options::late_commits`] is on; then it changes what that time was, for snapshots too, while iterators and cursors
-//!   that were made before do not see it. [`Db::close_until`] promises that none comes at or below a timestamp any more.
+//!   [`Options::late_commits`] is on; then it changes what that time was, for snapshots too, while iterators and
+//!   cursors that were made before do not see it. [`Db::close_until`] promises that none comes at or below a timestamp
+//!   any more.
 //!
 //! # Durability
 //!
 //! [`Durability`] says what a commit waits for: nothing (`Unlogged`), that the operating system has it (`Buffered`, the
-//! default), or stable storage (`Synced`; concurrent commits share one sync). After a crash each batch is there wholly or
-//! not at all, and a batch that is there has all logged ones before it. [`Db::sync`] makes everything so far durable.
-//! [`Db::close`] does that too, and so does dropping the last handle, which can only log an error.
+//! default), or stable storage (`Synced`; concurrent commits share one sync). After a crash each batch is there wholly
+//! or not at all, and a batch that is there has all logged ones before it. [`Db::sync`] makes everything so far
+//! durable. [`Db::close`] does that too, and so does dropping the last handle, which can only log an error.
 //!
 //! # Errors
 //!
 //! Everything that can fail gives an [`Error`]; no public call panics on what it is given or on what lies on disk. What
 //! cannot report where it stands (`WriteBatch::put`, [`Keyspace::range`]) reports at the commit or as the first item.
-//! Damage is [`Error::Corruption`] with file and offset. A failed write, sync or compaction turns the database read-only:
-//! reads go on, writes give [`Error::Background`], [`Db::resume`] tries again once the cause is gone.
+//! Damage is [`Error::Corruption`] with file and offset. A failed write, sync or compaction turns the database
+//! read-only: reads go on, writes give [`Error::Background`], [`Db::resume`] tries again once the cause is gone.
 //!
 //! # What things cost
 //!
-//! - A point read takes no lock but those of the block cache. It looks into the memtables, then at most at one table of each level and the few of level
-//!   0, whose filters (in memory, some 10 bits a key) spare most of them. Reads of the present do not pass over history:
-//!   old versions lie in blocks of their own.
+//! - A point read takes no lock but those of the block cache. It looks into the memtables, then at most at one table of
+//!   each level and the few of level 0, whose filters (in memory, some 10 bits a key) spare most of them. Reads of the
+//!   present do not pass over history: old versions lie in blocks of their own.
 //! - A read as of a time searches the versions of its key by timestamp; it does not step over them.
 //! - A range delete is one tombstone, however many keys it hides, until compaction removes them.
-//! - A clone of a handle or of a [`Slice`] is O(1); a snapshot looks once at each keyspace. A `Slice` of more than 30 bytes
-//!   may keep the block that it lies in alive, one of more than 256 bytes its batch; an iterator keeps the memtables and
-//!   tables that it was made over.
+//! - A clone of a handle or of a [`Slice`] is O(1); a snapshot looks once at each keyspace. A `Slice` of more than 30
+//!   bytes may keep the block that it lies in alive, one of more than 256 bytes its batch; an iterator keeps the
+//!   memtables and tables that it was made over.
 //! - [`Keyspace::history`] reads one key. [`Keyspace::changes`] walks the tables that hold something of that time.
-//! - Memory: memtables ([`Options::write_buffer_bytes`], 256 MiB), cached blocks ([`Options::block_cache_bytes`], 128 MiB),
-//!   and the indexes and filters of open tables ([`Options::max_open_files`]).
+//! - Memory: memtables ([`Options::write_buffer_bytes`], 256 MiB), cached blocks ([`Options::block_cache_bytes`], 128
+//!   MiB), and the indexes and filters of open tables ([`Options::max_open_files`]).
 //! - Opening replays the log, at most [`Options::wal_bytes`] or so; it does not depend on the number of rows.
-//! - Background threads ([`Options::background_threads`], 2) flush and compact. Where they lag, writers are slowed down;
-//!   [`Db::metrics`] says by how much.
+//! - Background threads ([`Options::background_threads`], 2) flush and compact. Where they lag, writers are slowed
+//!   down; [`Db::metrics`] says by how much.
 //!
 //! # Tests of your own
 //!

@@ -15,8 +15,8 @@ const COPIED: usize = 256;
 
 /// Immutable bytes that clone in O(1).
 ///
-/// A short slice is held in place; a longer one shares the block that it lies in (a long one also the batch) and keeps that
-/// alive, without a copy. Turns into [`Bytes`] or `Vec<u8>`.
+/// A short slice is held in place; a longer one shares the block that it lies in (a long one also the batch) and keeps
+/// that alive, without a copy. Turns into [`Bytes`] or `Vec<u8>`.
 #[derive(Clone)]
 pub struct Slice(Repr);
 
@@ -39,7 +39,8 @@ impl Slice {
         Self::inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Bytes::copy_from_slice(bytes))))
     }
 
-    /// Shares `bytes`, or copies them where they are short: they may be a small part of a large batch, which they would keep alive.
+    /// Shares `bytes`, or copies them where they are short: they may be a small part of a large batch, which they would
+    /// keep alive.
     pub(crate) fn sharing(bytes: &Bytes) -> Self {
         if bytes.len() <= COPIED { Self::copy_of(bytes) } else { Self(Repr::Shared(bytes.clone())) }
     }

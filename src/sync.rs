@@ -1,4 +1,5 @@
-//! Locks, atomics and threads: the one door through which the engine gets them, so that a model checker can stand behind it.
+//! Locks, atomics and threads: the one door through which the engine gets them, so that a model checker can stand
+//! behind it.
 
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use std::sync::Arc;

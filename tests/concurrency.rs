@@ -1,7 +1,7 @@
 //! Readers, writers, snapshots, flushes, compactions and floors at once: S5, S6, S11.
 //!
-//! Each batch puts its number under many keys of two keyspaces, and never the same number twice. So a reader that sees two numbers in one
-//! state has seen half a batch.
+//! Each batch puts its number under many keys of two keyspaces, and never the same number twice. So a reader that sees
+//! two numbers in one state has seen half a batch.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
 mod support;
@@ -262,7 +262,8 @@ fn late_batches_are_seen_whole_too() {
             let floor = shared.pair[0].retained_from();
             let timestamp = floor + dice.below((last + 1).saturating_sub(floor).max(1));
             match shared.db.snapshot_at(timestamp) {
-                // A late batch may come between the two keyspaces of one pass, and between two gets. A scan is one state.
+                // A late batch may come between the two keyspaces of one pass, and between two gets. A scan is one
+                // state.
                 Ok(snapshot) => {
                     for keyspace in &shared.pair {
                         let found = all(snapshot.iter(keyspace));

@@ -33,8 +33,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// The history of `path` is what `git log` says: every version above the floor, and the one that is read at the floor.
-    /// Gives its length.
+    /// The history of `path` is what `git log` says: every version above the floor, and the one that is read at the
+    /// floor. Gives its length.
     pub fn history_of(&mut self, path: &[u8], floor: Timestamp) -> Result<usize> {
         let tip = self.loaded.commit_at(self.loaded.last())?;
         let positions: HashMap<ObjectId, Timestamp> = self.loaded.commits.iter().copied().zip(1..).collect();

@@ -4,9 +4,9 @@
 //! cargo run --release --example git_history -- [REPOSITORY] [--db DIR] [--samples N] [--commits N]
 //! ```
 //!
-//! Each first-parent commit becomes one batch at its position (from 1): path → content. A symlink's content is its target;
-//! submodules are left out. Then snapshots at sampled commits must be git's trees, the history of the busiest path must be
-//! git's log, and after the first half was given up, all that must still hold from the middle on.
+//! Each first-parent commit becomes one batch at its position (from 1): path → content. A symlink's content is its
+//! target; submodules are left out. Then snapshots at sampled commits must be git's trees, the history of the busiest
+//! path must be git's log, and after the first half was given up, all that must still hold from the middle on.
 
 #![allow(
     unreachable_pub,

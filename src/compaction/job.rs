@@ -1,6 +1,7 @@
 //! A compaction to run, and how one that runs keeps others out of its way.
 //!
-//! Compactions run in parallel. What keeps the order of arrival (T2) and of levels (T3) whatever the order they finish in:
+//! Compactions run in parallel. What keeps the order of arrival (T2) and of levels (T3) whatever the order they finish
+//! in:
 //!
 //! 1. No two share a file.
 //! 2. No two write overlapping ranges to the same level.
@@ -129,8 +130,8 @@ impl Draft<'_, '_> {
     }
 }
 
-/// Whether a file that meets nothing in the output level may go there as it is: a rewrite would free nothing, and its next
-/// compaction will not be too large.
+/// Whether a file that meets nothing in the output level may go there as it is: a rewrite would free nothing, and its
+/// next compaction will not be too large.
 fn can_move(shape: &Shape<'_>, file: &FileView<'_>, output_level: usize, reason: Reason) -> bool {
     if reason == Reason::Manual && output_level == shape.last_level() {
         return false;

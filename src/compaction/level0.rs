@@ -1,9 +1,9 @@
 //! Which files of level 0 go down together.
 //!
-//! A key may stand in many files of level 0, and the newer file arrived later (T2). So a file goes down only together with
-//! every older file of level 0 that it overlaps, and with those that these overlap, and so on; if one of them is busy, not
-//! at all. Newer files come along where they can, since the level below is then rewritten once for all of them. Files that
-//! have no key in common go down in parallel.
+//! A key may stand in many files of level 0, and the newer file arrived later (T2). So a file goes down only together
+//! with every older file of level 0 that it overlaps, and with those that these overlap, and so on; if one of them is
+//! busy, not at all. Newer files come along where they can, since the level below is then rewritten once for all of
+//! them. Files that have no key in common go down in parallel.
 
 use std::collections::BTreeSet;
 
@@ -68,7 +68,8 @@ fn with_neighbours(shape: &Shape<'_>, targets: &Targets, seed: usize) -> Option<
             range = hull(files, &taken)?;
         }
     }
-    // Small files that cost nothing more below: else a stream of rising keys in small flushes leaves small files for good.
+    // Small files that cost nothing more below: else a stream of rising keys in small flushes leaves small files for
+    // good.
     let small = |bytes: u64| bytes <= shape.options.target_file_bytes;
     for (at, file) in files.iter().enumerate().rev() {
         if taken.contains(&at) || !small(bytes(&taken).saturating_add(file.meta.bytes)) {

@@ -1,10 +1,10 @@
-//! The state of one tree as a picker sees it, and what follows from sizes alone: how much each level may hold, how urgent
-//! each is, how much work is owed.
+//! The state of one tree as a picker sees it, and what follows from sizes alone: how much each level may hold, how
+//! urgent each is, how much work is owed.
 //!
-//! The last level holds most of the data; each level above it may hold a tenth of the one below (the multiplier), upwards
-//! until what is left fits `level_base_bytes`. That level is the base: level 0 is compacted into it, and the levels between
-//! stay empty. A fresh tree goes from level 0 straight to the last one; the base moves up as the tree grows, and down as it
-//! shrinks. So what lies above the last level stays near a ninth of it, whatever the size.
+//! The last level holds most of the data; each level above it may hold a tenth of the one below (the multiplier),
+//! upwards until what is left fits `level_base_bytes`. That level is the base: level 0 is compacted into it, and the
+//! levels between stay empty. A fresh tree goes from level 0 straight to the last one; the base moves up as the tree
+//! grows, and down as it shrinks. So what lies above the last level stays near a ninth of it, whatever the size.
 
 use std::ops::Range;
 
@@ -48,15 +48,16 @@ pub(crate) struct FileView<'a> {
     pub(crate) meta: &'a TableMeta,
     /// An input of a compaction that runs.
     pub(crate) busy: bool,
-    /// The floor of the merge that wrote this file, if this database remembers it: what that floor freed and is still here
-    /// was kept for a reason (a snapshot, an older version elsewhere), and is not tried again. Kept in memory only;
-    /// forgotten (`None`) when the file moves to another level without a rewrite, and when a snapshot below it ends.
+    /// The floor of the merge that wrote this file, if this database remembers it: what that floor freed and is still
+    /// here was kept for a reason (a snapshot, an older version elsewhere), and is not tried again. Kept in memory
+    /// only; forgotten (`None`) when the file moves to another level without a rewrite, and when a snapshot below it
+    /// ends.
     pub(crate) last_tried_floor: Option<Timestamp>,
 }
 
 impl FileView<'_> {
-    /// What its score counts. Tombstones beyond half of the versions weigh as much as what they are taken to hide, so that
-    /// they sink fast instead of building up (S18).
+    /// What its score counts. Tombstones beyond half of the versions weigh as much as what they are taken to hide, so
+    /// that they sink fast instead of building up (S18).
     fn weight(&self, average_version: u64) -> u64 {
         let excess = self.meta.tombstones.saturating_mul(2).saturating_sub(self.meta.versions);
         self.meta.bytes.saturating_add(excess.saturating_mul(average_version))
@@ -67,7 +68,8 @@ impl FileView<'_> {
 #[derive(Debug)]
 pub(crate) struct Shape<'a> {
     pub(crate) options: CompactionOptions,
-    /// Level 0 newest first (T2), the others by smallest key (T3). There are [`LEVELS`](crate::manifest::LEVELS) of them.
+    /// Level 0 newest first (T2), the others by smallest key (T3). There are [`LEVELS`](crate::manifest::LEVELS) of
+    /// them.
     pub(crate) levels: Vec<Vec<FileView<'a>>>,
     /// The compactions that run.
     pub(crate) running: &'a [Running],
@@ -171,8 +173,8 @@ impl<'a> Shape<'a> {
         scores
     }
 
-    /// By files, each of which a read may have to ask, and by bytes. Squared: a merge leaves the base level several times
-    /// over its target for a while, and level 0 must pass it before writers feel it (S38).
+    /// By files, each of which a read may have to ask, and by bytes. Squared: a merge leaves the base level several
+    /// times over its target for a while, and level 0 must pass it before writers feel it (S38).
     fn level0_score(&self) -> f64 {
         let idle = || self.level(0).iter().filter(|file| !file.busy);
         let files = idle().count() as f64 / self.options.level0_files.max(1) as f64;

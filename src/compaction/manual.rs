@@ -1,8 +1,8 @@
-//! Compaction of a range of keys, on request: everything in it that was there at the start goes down to the last level, and
-//! every file there is rewritten, so that all that retention allows is dropped (S16).
+//! Compaction of a range of keys, on request: everything in it that was there at the start goes down to the last level,
+//! and every file there is rewritten, so that all that retention allows is dropped (S16).
 //!
-//! One level after the other, each pass ending when none of the files that were in its level as it began is left there. What
-//! arrives later comes from above, where by then nothing of the start is left. So it ends under any load.
+//! One level after the other, each pass ending when none of the files that were in its level as it began is left there.
+//! What arrives later comes from above, where by then nothing of the start is left. So it ends under any load.
 
 use super::job::Draft;
 use super::levels::sum;
@@ -57,8 +57,8 @@ impl ManualProgress {
     }
 
     fn wants(&self, shape: &Shape<'_>, file: &FileView<'_>) -> bool {
-        // In the last level a file is passed over only if nothing in it can be dropped: nothing is at or below the floor,
-        // or a merge has tried. A running one is waited for all the same: it may end without a result.
+        // In the last level a file is passed over only if nothing in it can be dropped: nothing is at or below the
+        // floor, or a merge has tried. A running one is waited for all the same: it may end without a result.
         let settled = self.level == shape.last_level()
             && (file.meta.min_timestamp > shape.floor
                 || file.last_tried_floor.is_some_and(|tried| tried >= shape.floor));

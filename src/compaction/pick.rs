@@ -18,7 +18,8 @@ pub(crate) fn pick(shape: &Shape<'_>) -> Option<Pick> {
     for (level, _) in asking {
         let found = match *level {
             0 => level0::pick(shape, &targets, Reason::Level0, |_| true),
-            // Level 0 could not be compacted into the base level. Were more of the base level made busy, it might never be.
+            // Level 0 could not be compacted into the base level. Were more of the base level made busy, it might never
+            // be.
             level if level0_waits && level == targets.base_level => None,
             level => from_level(shape, level),
         };

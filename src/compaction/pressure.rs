@@ -9,8 +9,9 @@
 //!    +-----|------------|---- how far the worst backlog is between its `slow` and its `stop`
 //! ```
 //!
-//! The delay rises with the cube of the backlog, without a step: writers settle at the rate that compaction keeps up with.
-//! It is owed by all writers together, a commit at a time; what a commit does not wait for itself the next ones do.
+//! The delay rises with the cube of the backlog, without a step: writers settle at the rate that compaction keeps up
+//! with. It is owed by all writers together, a commit at a time; what a commit does not wait for itself the next ones
+//! do.
 
 use std::time::Duration;
 
@@ -127,8 +128,8 @@ fn whole(nanos: f64) -> u64 {
     nanos as u64
 }
 
-/// Holds compactions to a number of bytes a second. Takers wait for what they took: a large piece passes at once and the next
-/// one waits for it, so pieces should be small (a block or a few).
+/// Holds compactions to a number of bytes a second. Takers wait for what they took: a large piece passes at once and
+/// the next one waits for it, so pieces should be small (a block or a few).
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     bytes_per_second: u64,

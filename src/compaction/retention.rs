@@ -6,8 +6,8 @@
 //! | a file with tombstones, a quarter or more, nothing below, all at or below the floor | at once | in place |
 //! | a file with any tombstones, or a twentieth free, all at or below the floor | once it is left alone | down to what it hides; in place if nothing lies below |
 //!
-//! It ends: a file that goes down gets nearer to the last level, and one rewritten in place has been tried at a floor, so
-//! that only what a higher floor frees counts from then on ([`FileView::last_tried_floor`]).
+//! It ends: a file that goes down gets nearer to the last level, and one rewritten in place has been tried at a floor,
+//! so that only what a higher floor frees counts from then on ([`FileView::last_tried_floor`]).
 
 use super::job::Draft;
 use super::levels::Targets;

@@ -1,7 +1,7 @@
 //! Where the outputs of a compaction are cut.
 //!
-//! Cuts prefer the edges of the level after the output's (grandparents), so that compacting an output later reads no file of
-//! that level for a sliver. All cuts lie between keys (T3).
+//! Cuts prefer the edges of the level after the output's (grandparents), so that compacting an output later reads no
+//! file of that level for a sliver. All cuts lie between keys (T3).
 
 use super::CompactionOptions;
 use super::job::Grandparent;
@@ -35,8 +35,8 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// Whether the output, which has `bytes_so_far`, ends before `next_key`. To be asked before every key, in order, also
-    /// before the first one.
+    /// Whether the output, which has `bytes_so_far`, ends before `next_key`. To be asked before every key, in order,
+    /// also before the first one.
     pub(crate) fn should_cut(&mut self, bytes_so_far: u64, next_key: &[u8]) -> bool {
         let before = self.passed;
         let ended = |grandparent: &&Grandparent| !grandparent.upper.admits(next_key);

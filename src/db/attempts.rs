@@ -1,8 +1,9 @@
-//! At which floor each table was last rewritten, so that one from which nothing can be dropped is not rewritten for ever.
+//! At which floor each table was last rewritten, so that one from which nothing can be dropped is not rewritten for
+//! ever.
 //!
-//! What a merge had to keep, for a snapshot or for a late version elsewhere, may be droppable once that is gone: then tables are worth
-//! another try, also those that a merge is writing at that very moment. Such a merge knows nothing of it, so what it has to say
-//! counts only if nothing was forgotten since it began.
+//! What a merge had to keep, for a snapshot or for a late version elsewhere, may be droppable once that is gone: then
+//! tables are worth another try, also those that a merge is writing at that very moment. Such a merge knows nothing of
+//! it, so what it has to say counts only if nothing was forgotten since it began.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +60,8 @@ impl Attempts {
         state.forgotten += 1;
     }
 
-    /// A merge has dropped late versions and written `tables`: merges before it may have kept tombstones because of them (R3).
+    /// A merge has dropped late versions and written `tables`: merges before it may have kept tombstones because of
+    /// them (R3).
     pub(crate) fn late_versions_dropped(&self, tables: &[Arc<Table>]) {
         let mut state = self.state.lock();
         state.floors.retain(|number, _| tables.iter().any(|table| table.meta().number == *number));

@@ -1,9 +1,10 @@
 //! Work that nobody waits for: flushes and compactions, by threads or step by step.
 //!
-//! [`Background`] holds the queue of flush units, which tables are busy, and the threads. A job is taken under its lock and run without it.
-//! Flushes run one at a time, in order (L5), and before compactions; one thread is kept free of compactions where there are two
-//! or more, so that a long compaction never holds up a flush. With [`options::Background::Stepped`](crate::Background::Stepped) there are no
-//! threads: whoever would wait for a job runs jobs instead, so a simulation is one thread and repeats from its seed.
+//! [`Background`] holds the queue of flush units, which tables are busy, and the threads. A job is taken under its lock
+//! and run without it. Flushes run one at a time, in order (L5), and before compactions; one thread is kept free of
+//! compactions where there are two or more, so that a long compaction never holds up a flush. With
+//! [`options::Background::Stepped`](crate::Background::Stepped) there are no threads: whoever would wait for a job runs
+//! jobs instead, so a simulation is one thread and repeats from its seed.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Batches: operations that commit together, encoded as they are named. The encoded bytes are the body of the log record
-//! and the memory that memtables point into; nothing is copied between.
+//! Batches: operations that commit together, encoded as they are named. The encoded bytes are the body of the log
+//! record and the memory that memtables point into; nothing is copied between.
 //!
 //! One operation after the other, without padding:
 //!
@@ -12,7 +12,8 @@
 //! end       u8       (4) 0: the range has no end; 1: then bytes, the first key behind the range
 //! ```
 //!
-//! A kind with [`MAY_SKIP`] set is followed by one `bytes` instead, so that a reader which does not know it can pass over it.
+//! A kind with [`MAY_SKIP`] set is followed by one `bytes` instead, so that a reader which does not know it can pass
+//! over it.
 
 use bytes::Bytes;
 
@@ -46,8 +47,8 @@ pub(crate) trait Target {
 
 /// Operations that commit together, at one timestamp, across keyspaces of one database.
 ///
-/// Of several operations on one key, range deletes included, the last one counts. A key, value or batch that is too large,
-/// or a keyspace of another database, is reported by the commit, which then writes nothing.
+/// Of several operations on one key, range deletes included, the last one counts. A key, value or batch that is too
+/// large, or a keyspace of another database, is reported by the commit, which then writes nothing.
 #[derive(Debug, Clone, Default)]
 pub struct WriteBatch {
     body: Vec<u8>,
@@ -107,8 +108,9 @@ impl WriteBatch {
         self.push_put(keyspace, key.as_ref(), value.as_ref());
     }
 
-    /// Writes a value that reads at or above `expires_at` do not see, nor anything older, as if it were a tombstone. Any timestamp
-    /// is accepted; at or below the commit's own the version is dead from birth, yet stands in history and changes.
+    /// Writes a value that reads at or above `expires_at` do not see, nor anything older, as if it were a tombstone.
+    /// Any timestamp is accepted; at or below the commit's own the version is dead from birth, yet stands in history
+    /// and changes.
     pub fn put_expiring(
         &mut self,
         keyspace: &Keyspace,
@@ -134,12 +136,14 @@ impl WriteBatch {
         self.push_delete_prefix(keyspace, prefix.as_ref());
     }
 
-    /// Names a key that the caller has read, for the condition of [`CommitOptions::started_at`](crate::CommitOptions::started_at).
+    /// Names a key that the caller has read, for the condition of
+    /// [`CommitOptions::started_at`](crate::CommitOptions::started_at).
     pub fn read(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
         self.push_read(keyspace, key.as_ref());
     }
 
-    /// Names a range that the caller has read, for the condition of [`CommitOptions::started_at`](crate::CommitOptions::started_at).
+    /// Names a range that the caller has read, for the condition of
+    /// [`CommitOptions::started_at`](crate::CommitOptions::started_at).
     pub fn read_range(&mut self, keyspace: &Keyspace, range: impl KeyRange) {
         self.push_read_range(keyspace, range);
     }

@@ -6,7 +6,8 @@ use crate::log::LogPosition;
 use crate::manifest::Change;
 
 impl Engine {
-    /// Ends every handle; what could not be made durable is the error. The second call, and every later one, does nothing.
+    /// Ends every handle; what could not be made durable is the error. The second call, and every later one, does
+    /// nothing.
     pub(crate) fn close(&self) -> Result<()> {
         if !self.end() {
             return Ok(());
@@ -15,7 +16,8 @@ impl Engine {
         self.background.wake_all();
         drop(self.commit.lock());
         self.in_flight.wait_idle();
-        // After a failure nothing can be made durable any more, so what was acknowledged unlogged is lost: that is not passed over.
+        // After a failure nothing can be made durable any more, so what was acknowledged unlogged is lost: that is not
+        // passed over.
         let settled = if self.options.read_only { Ok(()) } else { self.check_sound().and_then(|()| self.settle()) };
         self.stop_background();
         // Whoever was past the first check writes nothing once the lock is free: neither an edit nor a new manifest.

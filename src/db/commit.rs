@@ -170,8 +170,8 @@ impl Engine {
         self.bound_log(state)
     }
 
-    /// Under the commit lock: where the log has grown beyond its limit, the keyspace that holds its oldest part is sealed, so that its flush
-    /// lets the segments go. Where no memtable holds it, an empty flush does.
+    /// Under the commit lock: where the log has grown beyond its limit, the keyspace that holds its oldest part is
+    /// sealed, so that its flush lets the segments go. Where no memtable holds it, an empty flush does.
     fn bound_log(&self, state: &mut MutexGuard<'_, CommitState>) -> Result<()> {
         let log = self.log()?;
         if log.live_bytes() <= self.options.wal_bytes || self.background.flush_waits() {

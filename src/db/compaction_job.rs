@@ -160,7 +160,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Names an edit of tables and puts it in place; tables that are no longer named go when the last reader lets go of them.
+    /// Names an edit of tables and puts it in place; tables that are no longer named go when the last reader lets go of
+    /// them.
     fn replace_tables(
         &self,
         id: KeyspaceId,

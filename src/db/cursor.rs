@@ -12,8 +12,9 @@ use crate::{Error, Result, Slice};
 
 /// The pairs of a range in key order, lazily, from either end.
 ///
-/// Sees the state that was fixed when it was made, whatever is written, flushed, compacted or dropped meanwhile. It holds on to the
-/// memtables and tables of that state, so one that is kept for long keeps their memory and space. After an error it is at its end.
+/// Sees the state that was fixed when it was made, whatever is written, flushed, compacted or dropped meanwhile. It
+/// holds on to the memtables and tables of that state, so one that is kept for long keeps their memory and space. After
+/// an error it is at its end.
 pub struct Iter {
     session: Arc<Session>,
     state: State,
@@ -92,8 +93,8 @@ impl fmt::Debug for Iter {
 
 /// A position among the pairs of a snapshot, that moves both ways and allocates nothing a step.
 ///
-/// A new cursor stands off the end. Moving on from off an end stays there. Like an iterator it sees the state that was fixed when it
-/// was made.
+/// A new cursor stands off the end. Moving on from off an end stays there. Like an iterator it sees the state that was
+/// fixed when it was made.
 pub struct Cursor {
     session: Arc<Session>,
     inner: Result<Box<AsOfCursor<Source>>, Option<Error>>,
@@ -133,7 +134,8 @@ impl Cursor {
     /// Moves to the first key at or after `key`.
     ///
     /// # Errors
-    /// `Io`, `Corruption`, `Closed`; the first move also gives the error with which the cursor was made. So do the other moves.
+    /// `Io`, `Corruption`, `Closed`; the first move also gives the error with which the cursor was made. So do the
+    /// other moves.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         self.moving(|cursor| cursor.seek(key.as_ref()))
     }

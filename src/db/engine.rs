@@ -1,9 +1,10 @@
 //! The state behind every handle of an open database, and the few moves that the rest of `db` is made of.
 //!
-//! Locks, in the order in which they may be taken: `keyspaces` (making, dropping, raising the shared floor, closing times, resuming), then `manifest`
-//! (edits, one at a time) or `commit` (reserving), then the world (inside [`Current::change`]), `snapshots`, and last the leaves (the
-//! log's own, the in-flight queue, the background's). Nothing waits for a commit
-//! to be published, or for a file, while holding `commit`, but for the append to the log itself.
+//! Locks, in the order in which they may be taken: `keyspaces` (making, dropping, raising the shared floor, closing
+//! times, resuming), then `manifest` (edits, one at a time) or `commit` (reserving), then the world (inside
+//! [`Current::change`]), `snapshots`, and last the leaves (the log's own, the in-flight queue, the background's).
+//! Nothing waits for a commit to be published, or for a file, while holding `commit`, but for the append to the log
+//! itself.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,8 @@ use crate::table::TableStore;
 use crate::version::Sequence;
 use crate::{Error, Timestamp};
 
-/// How many file numbers a manifest edit sets aside at once. Numbers below the bound that are lost with a crash are never used (S29).
+/// How many file numbers a manifest edit sets aside at once. Numbers below the bound that are lost with a crash are
+/// never used (S29).
 const NUMBERS_SET_ASIDE: u64 = 1 << 16;
 
 /// What the commit lock guards: the order of commits.
@@ -82,7 +84,8 @@ pub(crate) struct Engine {
     pub(crate) next_log: Mutex<LogStart>,
     /// Segments of logs that have failed and were replaced, to be removed.
     pub(crate) retired_segments: Mutex<Vec<FileNumber>>,
-    /// Held while a keyspace is made or dropped, while the floor of `Manual` ones is raised or a time is closed, and by `resume`.
+    /// Held while a keyspace is made or dropped, while the floor of `Manual` ones is raised or a time is closed, and by
+    /// `resume`.
     pub(crate) keyspaces: Mutex<()>,
     pub(crate) compaction_rate: Option<Mutex<RateLimiter>>,
     pub(crate) pressure: super::pressure::PressureGauge,
@@ -260,8 +263,8 @@ impl Engine {
     }
 
     /// Makes one edit durable, then lets `install` change the world accordingly, all in the order of edits. If it
-    /// cannot be made durable the database fails: whether the edit is on disk is not known then, so nothing that it names
-    /// may be removed (L3). What `install` holds is let go after the world has changed.
+    /// cannot be made durable the database fails: whether the edit is on disk is not known then, so nothing that it
+    /// names may be removed (L3). What `install` holds is let go after the world has changed.
     pub(crate) fn edit<Held>(
         &self,
         build: impl FnOnce(&ManifestState) -> Result<Edit>,
@@ -285,8 +288,8 @@ impl Engine {
         if manifest.should_rotate() {
             self.rotate(manifest).map_err(|error| self.fail(error))?;
         }
-        // The log proves the manifest's length, so that a manifest cut short later is noticed (S28). Still under the lock: `close`
-        // takes it last, so nothing is appended to a log that another opening may be reading already.
+        // The log proves the manifest's length, so that a manifest cut short later is noticed (S28). Still under the
+        // lock: `close` takes it last, so nothing is appended to a log that another opening may be reading already.
         let Some(log) = self.log.load_full() else { return Ok(()) };
         match log.mark_manifest(manifest.number(), manifest.len()) {
             // Closed in order: the log's end is proved otherwise.

@@ -1,9 +1,10 @@
 //! From memtables to tables: sealing, flush units, and what may be freed afterwards.
 //!
-//! Memtables are sealed under the commit lock, so a seal is a point in the order of commits: everything reserved before goes to the sealed
-//! one or an older one, everything after to its successor. Keyspaces whose active memtables share an unlogged batch are sealed
-//! together, as one unit, and a unit is named in one manifest edit, so that such a batch becomes durable whole (L4). Units are
-//! flushed in the order in which they were sealed (L5), and only once all their commits are published (V1).
+//! Memtables are sealed under the commit lock, so a seal is a point in the order of commits: everything reserved before
+//! goes to the sealed one or an older one, everything after to its successor. Keyspaces whose active memtables share an
+//! unlogged batch are sealed together, as one unit, and a unit is named in one manifest edit, so that such a batch
+//! becomes durable whole (L4). Units are flushed in the order in which they were sealed (L5), and only once all their
+//! commits are published (V1).
 
 use std::collections::BTreeSet;
 
@@ -61,8 +62,8 @@ impl FlushUnit {
 }
 
 impl Engine {
-    /// Under the commit lock: seals the active memtables of `ids`, and of those that must be flushed with them, and queues
-    /// their flush.
+    /// Under the commit lock: seals the active memtables of `ids`, and of those that must be flushed with them, and
+    /// queues their flush.
     pub(crate) fn seal(&self, state: &mut MutexGuard<'_, CommitState>, ids: &[KeyspaceId]) -> Result<()> {
         if ids.is_empty() {
             return Ok(());

@@ -95,9 +95,9 @@ impl KeyspaceCore {
 
 /// A handle of one keyspace of an open database. Cheap to clone; borrows nothing.
 ///
-/// Writes through the handle commit alone; [`WriteBatch`] and [`Db::commit`](crate::Db::commit) commit several operations at once.
-/// Every method gives `UnknownKeyspace` once the keyspace was dropped (also when one of its name was made anew), `Closed` once
-/// the database was closed, and `Io` or `Corruption` where a file cannot be read.
+/// Writes through the handle commit alone; [`WriteBatch`] and [`Db::commit`](crate::Db::commit) commit several
+/// operations at once. Every method gives `UnknownKeyspace` once the keyspace was dropped (also when one of its name
+/// was made anew), `Closed` once the database was closed, and `Io` or `Corruption` where a file cannot be read.
 #[derive(Clone)]
 pub struct Keyspace {
     session: Arc<Session>,
@@ -195,8 +195,8 @@ impl Keyspace {
         })
     }
 
-    /// The value of `key` as of `timestamp`: that of the newest version at or below it. Above the last timestamp it is the newest there
-    /// is now. Expiry is judged at `timestamp`.
+    /// The value of `key` as of `timestamp`: that of the newest version at or below it. Above the last timestamp it is
+    /// the newest there is now. Expiry is judged at `timestamp`.
     ///
     /// # Errors
     /// `BelowRetained` for a timestamp below the floor.
@@ -224,7 +224,8 @@ impl Keyspace {
         target.multi_get(keys, at)
     }
 
-    /// The timestamp of the newest version of `key` that [`history`](Self::history) gives, a tombstone or range delete too.
+    /// The timestamp of the newest version of `key` that [`history`](Self::history) gives, a tombstone or range delete
+    /// too.
     ///
     /// # Errors
     /// See the type's documentation.
@@ -248,7 +249,8 @@ impl Keyspace {
         })
     }
 
-    /// All pairs in key order, as they are now, whatever is written while the iterator lives. An error comes as the first item.
+    /// All pairs in key order, as they are now, whatever is written while the iterator lives. An error comes as the
+    /// first item.
     #[must_use]
     pub fn iter(&self) -> Iter {
         self.range(..)
@@ -273,8 +275,8 @@ impl Keyspace {
         }
     }
 
-    /// The versions of `key` with timestamps in `range`, newest first: all above the floor, tombstones and range deletes too, and the one
-    /// that can be read at the floor. Clips at the floor; is never `BelowRetained`.
+    /// The versions of `key` with timestamps in `range`, newest first: all above the floor, tombstones and range
+    /// deletes too, and the one that can be read at the floor. Clips at the floor; is never `BelowRetained`.
     ///
     /// # Errors
     /// See the type's documentation.
@@ -283,7 +285,8 @@ impl Keyspace {
         History::new(&self.session, target, key.as_ref(), read::timestamps(&range))
     }
 
-    /// Every version committed in `range`, ordered by key: at one key or start range deletes first, then points, each newest first.
+    /// Every version committed in `range`, ordered by key: at one key or start range deletes first, then points, each
+    /// newest first.
     ///
     /// # Errors
     /// `BelowRetained` if the range begins below the floor, or at a floor other than 0.
@@ -300,7 +303,8 @@ impl Keyspace {
         self.core.floor()
     }
 
-    /// Rewrites the keys in `range` down to the last level, dropping all that retention allows. Returns when that is done.
+    /// Rewrites the keys in `range` down to the last level, dropping all that retention allows. Returns when that is
+    /// done.
     ///
     /// # Errors
     /// `Background` and `ReadOnly` where nothing can be written.

@@ -68,7 +68,8 @@ impl Engine {
         if !self.in_flight.wait_published(reserved, &self.current.published) {
             self.check_sound()?;
         }
-        // The log goes first: a commit that also touched other keyspaces must not be missing after a crash that keeps the drop.
+        // The log goes first: a commit that also touched other keyspaces must not be missing after a crash that keeps
+        // the drop.
         self.sync_log(log_end)?;
         // What it held unlogged goes with it, but not the timestamps.
         let timestamp = self.current.horizon().last_timestamp;

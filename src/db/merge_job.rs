@@ -1,4 +1,5 @@
-//! Running a collecting merge: from sources to new tables. Flushes and compactions differ in what they put in and in where the tables go.
+//! Running a collecting merge: from sources to new tables. Flushes and compactions differ in what they put in and in
+//! where the tables go.
 
 use std::path::Path;
 
@@ -136,8 +137,8 @@ pub(crate) fn range_tombstones(run: &[Arc<Table>]) -> Result<SourceRanges> {
     with.map(|table| Ok(Arc::clone(table.reader()?.range_tombstones()))).collect()
 }
 
-/// Every source of the keyspace that is not merged, as it was after the floor was raised. What lies at or below the floor only moves
-/// from one of these to another afterwards, and nothing is added to it (R1, R3).
+/// Every source of the keyspace that is not merged, as it was after the floor was raised. What lies at or below the
+/// floor only moves from one of these to another afterwards, and nothing is added to it (R1, R3).
 struct OutsideSources {
     /// All newer than what is merged.
     mems: Vec<Arc<Mem>>,
@@ -147,8 +148,8 @@ struct OutsideSources {
 }
 
 impl OutsideSources {
-    /// Newer memtables that can hold something at or below a timestamp of what is merged: only with late commits, for whatever
-    /// came later on time has a higher timestamp (T2).
+    /// Newer memtables that can hold something at or below a timestamp of what is merged: only with late commits, for
+    /// whatever came later on time has a higher timestamp (T2).
     fn late_mems(&self, at_or_below: Timestamp) -> impl Iterator<Item = &Arc<Mem>> {
         self.mems.iter().filter(move |mem| mem.entries.late() && mem.entries.min_timestamp() <= at_or_below)
     }
@@ -224,7 +225,8 @@ fn joined(mut spans: Vec<(Slice, Option<Slice>)>) -> Vec<(Slice, Option<Slice>)>
 }
 
 impl Engine {
-    /// Runs a merge. `still_needed` is asked every now and then; its error ends the merge, and what was written by then is removed.
+    /// Runs a merge. `still_needed` is asked every now and then; its error ends the merge, and what was written by then
+    /// is removed.
     pub(crate) fn run_merge(
         &self,
         input: MergeInput,

@@ -1,8 +1,9 @@
-//! What users hold: the database, its keyspaces, snapshots, iterators. The engine behind them is put together here from the layers
-//! below.
+//! What users hold: the database, its keyspaces, snapshots, iterators. The engine behind them is put together here from
+//! the layers below.
 //!
-//! [`world`] is what reads look at, [`pipeline`] the order of commits, [`commit`] and [`flush`] the way from a batch to tables, `retention`
-//! the floors, `background` who does the work, `open`, `close` and `resume` how it begins, ends, and goes on after a failure.
+//! [`world`] is what reads look at, [`pipeline`] the order of commits, [`commit`] and [`flush`] the way from a batch to
+//! tables, `retention` the floors, `background` who does the work, `open`, `close` and `resume` how it begins, ends,
+//! and goes on after a failure.
 
 mod attempts;
 mod background;
@@ -48,8 +49,8 @@ use crate::sync::Arc;
 use crate::{Error, Result, Timestamp};
 use handle::Session;
 
-/// An open database. Cheap to clone; all clones are the same database, which is closed when the last handle of it (keyspaces,
-/// snapshots and iterators are such too) is dropped, or by [`close`](Self::close).
+/// An open database. Cheap to clone; all clones are the same database, which is closed when the last handle of it
+/// (keyspaces, snapshots and iterators are such too) is dropped, or by [`close`](Self::close).
 ///
 /// Every method gives `Closed` after the database was closed.
 #[derive(Clone)]
@@ -94,7 +95,8 @@ impl Db {
     /// The keyspace of this name: opened with its own options, or made with the default ones.
     ///
     /// # Errors
-    /// `InvalidArgument` for an empty name; `UnknownKeyspace` if there is none and the database was opened for reading only.
+    /// `InvalidArgument` for an empty name; `UnknownKeyspace` if there is none and the database was opened for reading
+    /// only.
     pub fn keyspace(&self, name: impl AsRef<str>) -> Result<Keyspace> {
         self.keyspace_with(name, KeyspaceOptions::new())
     }
@@ -102,8 +104,8 @@ impl Db {
     /// The keyspace of this name, made with `options` if there is none.
     ///
     /// # Errors
-    /// As [`keyspace`](Self::keyspace), and `InvalidArgument` where an option that is given differs from the one that the keyspace is
-    /// kept with.
+    /// As [`keyspace`](Self::keyspace), and `InvalidArgument` where an option that is given differs from the one that
+    /// the keyspace is kept with.
     #[expect(clippy::needless_pass_by_value, reason = "options are given away, as to every builder's end")]
     pub fn keyspace_with(&self, name: impl AsRef<str>, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = self.engine().open_keyspace(name.as_ref(), &options)?;
@@ -118,8 +120,8 @@ impl Db {
         names
     }
 
-    /// Drops a keyspace and all that it holds, durably. Snapshots and iterators made before go on reading it; its files go with
-    /// the last of them.
+    /// Drops a keyspace and all that it holds, durably. Snapshots and iterators made before go on reading it; its files
+    /// go with the last of them.
     ///
     /// # Errors
     /// `UnknownKeyspace` if there is none of this name.
@@ -137,13 +139,13 @@ impl Db {
         self.engine().commit(batch, &CommitOptions::new())
     }
 
-    /// Commits a batch as `options` say and returns its timestamp. All of it is visible at once, to every reader; of an error nothing
-    /// is (but a commit whose sync failed is undecided until the database is reopened or resumed).
+    /// Commits a batch as `options` say and returns its timestamp. All of it is visible at once, to every reader; of an
+    /// error nothing is (but a commit whose sync failed is undecided until the database is reopened or resumed).
     ///
     /// # Errors
-    /// `LateCommit` and `BelowRetained` for a timestamp that may not be committed at (any more); `InvalidArgument` for timestamp 0 or
-    /// `u64::MAX`, a keyspace of another database, or a clock with nothing left; `TooLarge`; `UnknownKeyspace`; `ReadOnly`;
-    /// `Background` after a failure that turned the database read-only.
+    /// `LateCommit` and `BelowRetained` for a timestamp that may not be committed at (any more); `InvalidArgument` for
+    /// timestamp 0 or `u64::MAX`, a keyspace of another database, or a clock with nothing left; `TooLarge`;
+    /// `UnknownKeyspace`; `ReadOnly`; `Background` after a failure that turned the database read-only.
     #[expect(clippy::needless_pass_by_value, reason = "options are given away, as to every builder's end")]
     pub fn commit_with(&self, batch: WriteBatch, options: CommitOptions) -> Result<Timestamp> {
         self.engine().commit(batch, &options)
@@ -165,8 +167,8 @@ impl Db {
         self.engine().close_until(timestamp)
     }
 
-    /// No commit at or below this is accepted any more: the highest [`close_until`](Self::close_until), and without late commits at least
-    /// the last timestamp.
+    /// No commit at or below this is accepted any more: the highest [`close_until`](Self::close_until), and without
+    /// late commits at least the last timestamp.
     #[must_use]
     pub fn closed_timestamp(&self) -> Timestamp {
         self.engine().closed()
@@ -189,8 +191,8 @@ impl Db {
     /// A snapshot at `timestamp`.
     ///
     /// # Errors
-    /// `FutureTimestamp` above both the last and the closed timestamp; `BelowRetained` under the floor of every keyspace (one whose own
-    /// floor is above it answers `BelowRetained` itself).
+    /// `FutureTimestamp` above both the last and the closed timestamp; `BelowRetained` under the floor of every
+    /// keyspace (one whose own floor is above it answers `BelowRetained` itself).
     pub fn snapshot_at(&self, timestamp: Timestamp) -> Result<Snapshot> {
         self.engine().check_open()?;
         Snapshot::at(&self.session, timestamp)
@@ -198,8 +200,8 @@ impl Db {
 
     // ---- retention and care ----
 
-    /// Moves the floor of all `Manual` keyspaces up to `timestamp`, durably, before anything is dropped by it, and returns the floor in
-    /// force. A lower one changes nothing.
+    /// Moves the floor of all `Manual` keyspaces up to `timestamp`, durably, before anything is dropped by it, and
+    /// returns the floor in force. A lower one changes nothing.
     ///
     /// # Errors
     /// `InvalidArgument` for 0, `FutureTimestamp` above the last timestamp.
@@ -250,8 +252,9 @@ impl Db {
         self.engine().failure()
     }
 
-    /// After a failure in the background, once its cause is gone: writes what is visible to new files and accepts writes again. Commits that
-    /// were undecided then never were. Without a failure it does nothing. It needs room on the disk for all memtables as tables.
+    /// After a failure in the background, once its cause is gone: writes what is visible to new files and accepts
+    /// writes again. Commits that were undecided then never were. Without a failure it does nothing. It needs room on
+    /// the disk for all memtables as tables.
     ///
     /// # Errors
     /// What fails still; the database stays as it was.

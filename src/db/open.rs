@@ -1,7 +1,7 @@
 //! Opening a database: what is on disk becomes the engine's state, and the disk is made ready for writing.
 //!
-//! The first part only reads ([`recover`]): the manifest's state, the log replayed behind it into memtables. The second writes
-//! ([`Engine::start_writing`]), and each step makes durable what the next one relies on (L1, L3):
+//! The first part only reads ([`recover`]): the manifest's state, the log replayed behind it into memtables. The second
+//! writes ([`Engine::start_writing`]), and each step makes durable what the next one relies on (L1, L3):
 //!
 //! 1. sync the log segments that were replayed: they may have been in the page cache only;
 //! 2. write a new manifest with the state, with the cut if the log was torn, and with fresh file numbers set aside, and
@@ -9,8 +9,8 @@
 //! 3. remove what nothing names: orphans of a crash, dead segments, older manifests;
 //! 4. begin a new log segment; nothing is ever appended to an old one.
 //!
-//! Nothing is flushed. Where the disk is full the second part fails; the database opens all the same, serves reads, and `resume`
-//! tries again (S26). A read-only opening ends after the first part.
+//! Nothing is flushed. Where the disk is full the second part fails; the database opens all the same, serves reads, and
+//! `resume` tries again (S26). A read-only opening ends after the first part.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,8 @@ impl Options {
     ///
     /// # Errors
     /// `Io` (`NotFound`) if there is none and it may not be made; `InvalidArgument` if there is one and
-    /// [`error_if_exists`](Self::error_if_exists) is set, or an option makes no sense; `Locked` while another handle, in any process, has it
-    /// open for writing; `Corruption` and `UnsupportedFormat` for what is on disk; `Io`.
+    /// [`error_if_exists`](Self::error_if_exists) is set, or an option makes no sense; `Locked` while another handle,
+    /// in any process, has it open for writing; `Corruption` and `UnsupportedFormat` for what is on disk; `Io`.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Db> {
         self.validate()?;
         let dir = dir.as_ref().to_owned();
@@ -64,7 +64,8 @@ impl Options {
         Ok(Db::new(Session::new(engine)))
     }
 
-    /// Removes the database in `dir`: its files, and the directory if nothing else is in it. No database there is no error.
+    /// Removes the database in `dir`: its files, and the directory if nothing else is in it. No database there is no
+    /// error.
     ///
     /// # Errors
     /// `Locked` while it is open for writing; `Io`.
@@ -108,7 +109,8 @@ impl Options {
         take_lock(fs, dir)
     }
 
-    /// Reads what is on disk. Without the lock a writer may have moved on between one file and the next: then it is read again.
+    /// Reads what is on disk. Without the lock a writer may have moved on between one file and the next: then it is
+    /// read again.
     fn recover(self, fs: Arc<dyn Fs>, dir: PathBuf, lock: Option<Box<dyn FileLock>>) -> Result<(Rest, Parts)> {
         let mut tries = if self.read_only { READ_ONLY_TRIES } else { 1 };
         loop {

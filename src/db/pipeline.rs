@@ -1,17 +1,19 @@
 //! The order of commits: reserve, apply in parallel, publish in order.
 //!
-//! The obvious commit holds one lock from the timestamp to the last memtable insert: right, but writers then never overlap. Here
-//! a commit goes through
+//! The obvious commit holds one lock from the timestamp to the last memtable insert: right, but writers then never
+//! overlap. Here a commit goes through
 //!
 //! 1. *reserve*, under the commit lock: validate, take timestamp and sequences, append the record to the log, enter the
 //!    [`InFlight`] queue. Log order, timestamp order (late commits apart) and sequence order are one order.
-//! 2. *apply*, without a lock: insert into the memtables; nothing is visible yet, since the horizon is below its sequences.
+//! 2. *apply*, without a lock: insert into the memtables; nothing is visible yet, since the horizon is below its
+//!    sequences.
 //! 3. *sync*, if asked for: wait until the log is on stable storage (shared with others).
-//! 4. *publish*: mark the entry done; whoever finds the front of the queue done moves the horizon over it. A commit returns when the
-//!    horizon has passed it, hence when every commit reserved before it is complete (V2).
+//! 4. *publish*: mark the entry done; whoever finds the front of the queue done moves the horizon over it. A commit
+//!    returns when the horizon has passed it, hence when every commit reserved before it is complete (V2).
 //!
-//! A commit whose sync failed is *undecided*: the queue is poisoned at its sequence, nothing at or behind it is ever published, and
-//! whoever waits there gets the error (S25). `resume` clears the queue after it has flushed what was published.
+//! A commit whose sync failed is *undecided*: the queue is poisoned at its sequence, nothing at or behind it is ever
+//! published, and whoever waits there gets the error (S25). `resume` clears the queue after it has flushed what was
+//! published.
 
 use std::collections::VecDeque;
 
@@ -120,8 +122,8 @@ impl InFlight {
         self.queue.lock().entries.push_back(Entry { reserved, state: EntryState::Applying });
     }
 
-    /// Marks the commit done, moves the horizon as far as it goes, and waits until it has passed this commit. `Background`:
-    /// the commit is undecided.
+    /// Marks the commit done, moves the horizon as far as it goes, and waits until it has passed this commit.
+    /// `Background`: the commit is undecided.
     pub(crate) fn publish(&self, sequence: Sequence, published: &Published) -> Result<()> {
         let mut queue = self.queue.lock();
         queue.set(sequence, EntryState::Done);
@@ -190,8 +192,9 @@ impl InFlight {
         }
     }
 
-    /// Under the commit lock, when no commit is on its way: forgets the undecided ones, of which the caller has made sure that nothing is
-    /// left in the memtables. The horizon passes their sequences, up to `reserved`, so that nobody waits for them.
+    /// Under the commit lock, when no commit is on its way: forgets the undecided ones, of which the caller has made
+    /// sure that nothing is left in the memtables. The horizon passes their sequences, up to `reserved`, so that nobody
+    /// waits for them.
     pub(crate) fn forget_undecided(&self, reserved: Sequence, published: &Published) {
         let mut queue = self.queue.lock();
         queue.entries.clear();

@@ -104,8 +104,8 @@ fn successor_of_prefix(prefix: &[u8]) -> Option<Slice> {
     Some(successor.into())
 }
 
-/// `bounds` as a half-open range: from a key (included) to another (excluded; `None`: to the last key). `None` when no key
-/// can lie in it. A bound may be one byte longer than the longest key.
+/// `bounds` as a half-open range: from a key (included) to another (excluded; `None`: to the last key). `None` when no
+/// key can lie in it. A bound may be one byte longer than the longest key.
 pub(crate) fn half_open(bounds: KeyBounds) -> Option<(Slice, Option<Slice>)> {
     let start = match bounds.0 {
         Bound::Unbounded => Slice::empty(),

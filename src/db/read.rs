@@ -71,8 +71,8 @@ impl Target {
     }
 }
 
-/// Refuses a timestamp below the floor. Called after the version was loaded: a floor is raised before a tree by which something
-/// was dropped is put in place, so whatever is missing from this tree, the floor is seen (R1).
+/// Refuses a timestamp below the floor. Called after the version was loaded: a floor is raised before a tree by which
+/// something was dropped is put in place, so whatever is missing from this tree, the floor is seen (R1).
 pub(crate) fn check_floor(version: &KeyspaceVersion, timestamp: Timestamp) -> Result<()> {
     let retained = version.core.floor();
     if timestamp < retained { Err(Error::BelowRetained { requested: timestamp, retained }) } else { Ok(()) }
@@ -97,7 +97,8 @@ pub(crate) fn newest(
     look_up(version, horizon, key, timestamp).map(Lookup::into_point)
 }
 
-/// The timestamp of the newest version of `key` at or below `timestamp` that history gives over the floor, and that floor.
+/// The timestamp of the newest version of `key` at or below `timestamp` that history gives over the floor, and that
+/// floor.
 pub(crate) fn newest_timestamp(
     version: &KeyspaceVersion,
     horizon: Horizon,

@@ -1,10 +1,11 @@
 //! Going on after a failure (L2, S26).
 //!
-//! A file whose write or sync failed is never written again: what of it is on disk is not known. So what is visible is written to
-//! *new* files: all memtables, as far as they were published, to tables, and the whole state to a new manifest, which says that the log begins
-//! with a new segment. The moment `CURRENT` names that manifest, whatever the failed log or manifest may hold behind what was published does not
-//! exist; undecided commits never were. Only then are the memtables (which may hold entries of undecided commits) replaced, and writes
-//! accepted. If any step fails the database stays as it was, and `resume` may be tried again.
+//! A file whose write or sync failed is never written again: what of it is on disk is not known. So what is visible is
+//! written to *new* files: all memtables, as far as they were published, to tables, and the whole state to a new
+//! manifest, which says that the log begins with a new segment. The moment `CURRENT` names that manifest, whatever the
+//! failed log or manifest may hold behind what was published does not exist; undecided commits never were. Only then
+//! are the memtables (which may hold entries of undecided commits) replaced, and writes accepted. If any step fails the
+//! database stays as it was, and `resume` may be tried again.
 
 use super::engine::{Engine, ManifestCell};
 use super::merge_job::{MergeInput, MergeOutcome};

@@ -1,11 +1,11 @@
 //! Floors: raising the retained timestamp, closing times to late commits.
 //!
-//! R1. The obvious way, "store the floor, then drop", lets a late commit that was admitted just before land below the floor in a memtable that
-//! the merge never saw. So a floor rises in commit order: the admission floor under the commit lock, then a wait until everything
-//! reserved so far is published, hence in memtables; then the floor that reads are held against; only then does a merge look
-//! at its sources and at the live snapshots. And a floor becomes durable only when every commit at or below it is: the log is
-//! synced first, and unlogged commits are flushed first (a merge, which cannot wait for that, stays below them). So after a crash
-//! no floor stands above commits that are lost.
+//! R1. The obvious way, "store the floor, then drop", lets a late commit that was admitted just before land below the
+//! floor in a memtable that the merge never saw. So a floor rises in commit order: the admission floor under the commit
+//! lock, then a wait until everything reserved so far is published, hence in memtables; then the floor that reads are
+//! held against; only then does a merge look at its sources and at the live snapshots. And a floor becomes durable only
+//! when every commit at or below it is: the log is synced first, and unlogged commits are flushed first (a merge, which
+//! cannot wait for that, stays below them). So after a crash no floor stands above commits that are lost.
 
 use super::engine::Engine;
 use super::keyspace::KeyspaceCore;
@@ -26,7 +26,8 @@ pub(crate) struct MergeFloor {
 impl Engine {
     /// The floor that a merge beside `memtables` may drop by now.
     ///
-    /// It is the floor that pickers have to reckon with: one that no merge reaches would have them pick the same files for ever.
+    /// It is the floor that pickers have to reckon with: one that no merge reaches would have them pick the same files
+    /// for ever.
     pub(crate) fn reachable_floor<'a>(
         &self,
         core: &KeyspaceCore,
@@ -40,13 +41,15 @@ impl Engine {
             Retention::Window(length) => last.saturating_sub(length),
         };
         let unlogged = memtables.filter_map(|mem| mem.first_unlogged()).min();
-        // Another merge may have raised the floor to where it stands and not have named it yet. What that one relies on holds
-        // for this one as well: the log is to be synced as far, and what only its own flush makes durable is stayed below.
+        // Another merge may have raised the floor to where it stands and not have named it yet. What that one relies on
+        // holds for this one as well: the log is to be synced as far, and what only its own flush makes durable is
+        // stayed below.
         let wanted = wanted.max(standing);
         unlogged.map_or(wanted, |unlogged| wanted.min(unlogged - 1))
     }
 
-    /// The floor for a merge in a keyspace, raised to where its retention allows. `flushed`: the memtable that this very merge makes durable.
+    /// The floor for a merge in a keyspace, raised to where its retention allows. `flushed`: the memtable that this
+    /// very merge makes durable.
     pub(crate) fn raise_merge_floor(&self, core: &KeyspaceCore, flushed: Option<&Arc<Mem>>) -> Result<MergeFloor> {
         let state = self.commit.lock();
         let standing = core.floor();

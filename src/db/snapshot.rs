@@ -1,8 +1,8 @@
 //! Snapshots, and the registry that keeps what they see from being dropped.
 //!
-//! R1. A snapshot registers its timestamp first and looks at the floors afterwards; a merge raises the floor first and looks at the
-//! registry afterwards. Whichever comes second sees the other: either the snapshot is refused (or takes a newer timestamp), or
-//! the merge keeps what it sees.
+//! R1. A snapshot registers its timestamp first and looks at the floors afterwards; a merge raises the floor first and
+//! looks at the registry afterwards. Whichever comes second sees the other: either the snapshot is refused (or takes a
+//! newer timestamp), or the merge keeps what it sees.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,8 +75,8 @@ impl SnapshotRegistry {
 
 /// A consistent state of the whole database at one timestamp.
 ///
-/// What it sees stays readable while it lives, also when a floor moves past it. A late commit at or below its timestamp is seen from then on,
-/// whole. Cheap to clone; the last clone to be dropped releases it.
+/// What it sees stays readable while it lives, also when a floor moves past it. A late commit at or below its timestamp
+/// is seen from then on, whole. Cheap to clone; the last clone to be dropped releases it.
 #[derive(Clone)]
 pub struct Snapshot {
     shared: Arc<Shared>,
@@ -230,8 +230,8 @@ impl Snapshot {
     /// The value of `key`, if it has one at this time.
     ///
     /// # Errors
-    /// `BelowRetained` where this keyspace's floor was above the snapshot's timestamp when it was taken, `UnknownKeyspace`,
-    /// `InvalidArgument` for a keyspace of another database, `Closed`, `Io`, `Corruption`.
+    /// `BelowRetained` where this keyspace's floor was above the snapshot's timestamp when it was taken,
+    /// `UnknownKeyspace`, `InvalidArgument` for a keyspace of another database, `Closed`, `Io`, `Corruption`.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         self.target(keyspace)?.get(key.as_ref(), self.at_time())
     }

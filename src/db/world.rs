@@ -1,11 +1,11 @@
 //! What a read looks at: the immutable picture of all memtables and trees, and how far commits are published.
 //!
-//! V1. The obvious way, a lock around "memtables, tables, newest commit", makes every reader touch a shared line. Instead the
-//! picture ([`World`]) is immutable and swapped whole; memtable entries carry commit sequences; and a [`View`] is one
-//! picture together with one sequence. A reader loads the picture, then the sequence, and tries again if the picture changed in
-//! between: otherwise a memtable could have been replaced, and its successor filled, between the two loads, and the view
-//! would promise commits that its picture does not hold. A memtable leaves the picture only after every commit in it was
-//! published, so a table, which knows no sequences, never shows an unpublished one.
+//! V1. The obvious way, a lock around "memtables, tables, newest commit", makes every reader touch a shared line.
+//! Instead the picture ([`World`]) is immutable and swapped whole; memtable entries carry commit sequences; and a
+//! [`View`] is one picture together with one sequence. A reader loads the picture, then the sequence, and tries again
+//! if the picture changed in between: otherwise a memtable could have been replaced, and its successor filled, between
+//! the two loads, and the view would promise commits that its picture does not hold. A memtable leaves the picture only
+//! after every commit in it was published, so a table, which knows no sequences, never shows an unpublished one.
 
 use arc_swap::ArcSwap;
 
@@ -30,14 +30,15 @@ pub(crate) fn tree_of(tables: &Tree<Arc<TableMeta>>, store: &Arc<TableStore>) ->
 /// A memtable and what the engine knows of it.
 pub(crate) struct Mem {
     pub(crate) entries: Arc<Memtable>,
-    /// Where the first logged commit of this memtable begins in the log; `u64::MAX`: nowhere yet. Set under the commit lock, before the entry
-    /// is inserted, so that a log segment is never freed under a commit that is on its way.
+    /// Where the first logged commit of this memtable begins in the log; `u64::MAX`: nowhere yet. Set under the commit
+    /// lock, before the entry is inserted, so that a log segment is never freed under a commit that is on its way.
     first_position: AtomicU64,
     /// The least timestamp of an unlogged commit here; `u64::MAX`: none. Set under the commit lock.
     first_unlogged: AtomicU64,
     /// Bytes that commits have charged to this memtable, from their reservation on.
     charged: AtomicUsize,
-    /// Keyspaces whose active memtables share an unlogged batch with this one: they are sealed, and flushed, with it (L4).
+    /// Keyspaces whose active memtables share an unlogged batch with this one: they are sealed, and flushed, with it
+    /// (L4).
     links: Mutex<Vec<KeyspaceId>>,
 }
 
@@ -196,8 +197,8 @@ pub(crate) struct Horizon {
 /// How many horizons are kept for readers that were overtaken.
 const RING: usize = 64;
 
-/// The newest [`Horizon`], read without a lock: both numbers belong together, so they are written to the next place of a small
-/// ring before the count moves on, and a reader that was overtaken by a whole round reads again.
+/// The newest [`Horizon`], read without a lock: both numbers belong together, so they are written to the next place of
+/// a small ring before the count moves on, and a reader that was overtaken by a whole round reads again.
 #[derive(Debug)]
 pub(crate) struct Published {
     count: AtomicU64,

@@ -2,8 +2,8 @@
 
 use super::FileNumber;
 
-/// CRC-32C over what the bytes are (`kind`), where they lie (`file`, `offset`) and the bytes themselves, so that a block
-/// in the wrong place, or left over from another file, does not pass (F1, S28).
+/// CRC-32C over what the bytes are (`kind`), where they lie (`file`, `offset`) and the bytes themselves, so that a
+/// block in the wrong place, or left over from another file, does not pass (F1, S28).
 pub(crate) fn checksum(kind: u8, file: FileNumber, offset: u64, parts: &[&[u8]]) -> u32 {
     let mut place = [0; 17];
     let (number, rest) = place.split_at_mut(8);

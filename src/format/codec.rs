@@ -8,7 +8,8 @@
 //! 2  zstd   uncompressed length (varint), then zstd frames (RFC 8878)
 //! ```
 //!
-//! The number that is stored says what was done, not what was asked for: a block that does not shrink is stored as it is.
+//! The number that is stored says what was done, not what was asked for: a block that does not shrink is stored as it
+//! is.
 
 use std::cell::RefCell;
 
@@ -39,7 +40,8 @@ const LEAST_GAIN: usize = 8;
 const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = -7..=4;
 
 thread_local! {
-    // What a codec needs besides input and output; made anew for each block it would cost more than a small block itself.
+    // What a codec needs besides input and output; made anew for each block it would cost more than a small block
+    // itself.
     static LZ4_TABLE: RefCell<Option<CompressTable>> = const { RefCell::new(None) };
     static ZSTD_ENCODER: RefCell<Option<zrip::CompressContext>> = const { RefCell::new(None) };
     static ZSTD_DECODER: RefCell<Option<zrip::DecompressContext>> = const { RefCell::new(None) };

@@ -12,6 +12,6 @@ pub(crate) use names::{FileKind, FileNumber, parse_file_name};
 /// The version of everything on disk. A change to any format raises it; until the first release older ones are refused.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// Set in the kind number of a record, row, edit or property that a reader which does not know it may pass over. An unknown
-/// kind without it is refused by name (F1).
+/// Set in the kind number of a record, row, edit or property that a reader which does not know it may pass over. An
+/// unknown kind without it is refused by name (F1).
 pub(crate) const MAY_SKIP: u8 = 0x80;

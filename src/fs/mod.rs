@@ -1,8 +1,8 @@
 //! The only door to the operating system.
 //!
 //! Everything the engine does with files goes through [`Fs`], and every call names its [`Purpose`], so that a test can
-//! count, fail or lose exactly the calls it is about. [`StdFs`] is the operating system; [`MemFs`] keeps files in memory and
-//! knows what was synced; [`FaultFs`] wraps either and fails or records calls.
+//! count, fail or lose exactly the calls it is about. [`StdFs`] is the operating system; [`MemFs`] keeps files in
+//! memory and knows what was synced; [`FaultFs`] wraps either and fails or records calls.
 
 #[cfg(test)]
 mod contract;
@@ -60,8 +60,8 @@ pub trait Fs: Send + Sync + 'static {
     fn open(&self, purpose: Purpose, path: &Path) -> io::Result<Arc<dyn ReadFile>>;
     /// Makes a new file that is written from front to back. It must not exist.
     fn create(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn WriteFile>>;
-    /// Makes a new log file with room for `capacity` bytes. It must not exist. Its length as readers see it may be anything
-    /// from what was appended up to the capacity; bytes that were not written read as zeros.
+    /// Makes a new log file with room for `capacity` bytes. It must not exist. Its length as readers see it may be
+    /// anything from what was appended up to the capacity; bytes that were not written read as zeros.
     fn create_log(&self, purpose: Purpose, path: &Path, capacity: u64) -> io::Result<Arc<dyn LogFile>>;
     /// Makes all that is in a file durable (not its name), whoever wrote it.
     fn sync_file(&self, purpose: Purpose, path: &Path) -> io::Result<()>;
@@ -77,8 +77,8 @@ pub trait Fs: Send + Sync + 'static {
     fn remove_dir(&self, purpose: Purpose, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, purpose: Purpose, dir: &Path) -> io::Result<()>;
-    /// Takes the lock file at `path` (made if missing) for as long as the returned value lives. `WouldBlock`: somebody, in this
-    /// or another process, has it.
+    /// Takes the lock file at `path` (made if missing) for as long as the returned value lives. `WouldBlock`: somebody,
+    /// in this or another process, has it.
     fn lock(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>>;
 }
 
@@ -101,7 +101,8 @@ pub trait WriteFile: Send {
 
 /// A log file: appended to by one thread at a time, synced by any.
 pub trait LogFile: Send + Sync {
-    /// Writes all of `bytes` behind what was appended before; when this returns they survive the process. Calls must not overlap.
+    /// Writes all of `bytes` behind what was appended before; when this returns they survive the process. Calls must
+    /// not overlap.
     fn append(&self, bytes: &[u8]) -> io::Result<()>;
     /// Makes all that was appended before this call durable (not the file's name).
     fn sync(&self) -> io::Result<()>;
@@ -112,8 +113,8 @@ pub trait LogFile: Send + Sync {
 /// A lock that is held while this lives.
 pub trait FileLock: Send + Sync {}
 
-/// What every call on a file gets that was appended to or synced in vain before: what the disk holds is unknown from then on,
-/// and a second sync that succeeds would prove nothing (L2).
+/// What every call on a file gets that was appended to or synced in vain before: what the disk holds is unknown from
+/// then on, and a second sync that succeeds would prove nothing (L2).
 fn failed_before() -> io::Error {
     io::Error::other("an earlier write or sync of this file failed")
 }

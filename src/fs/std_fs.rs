@@ -93,8 +93,8 @@ impl Fs for StdFs {
     fn lock(&self, _purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>> {
         for _ in 0..LOCK_TRIES {
             let file = open_regular(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
-            // The lock belongs to this open file (flock, LockFileEx), not to the process: a second open of the same process
-            // is refused as well, and the lock of a killed process is free.
+            // The lock belongs to this open file (flock, LockFileEx), not to the process: a second open of the same
+            // process is refused as well, and the lock of a killed process is free.
             file.try_lock()?;
             if is_still_at(&file, path)? {
                 return Ok(Box::new(StdLock { _file: file }));
@@ -185,8 +185,8 @@ impl WriteFile for StdWriteFile {
 struct StdLogFile {
     file: File,
     appended: AtomicU64,
-    /// Of several syncs of one open file at once the system tells only one that a write failed. So they go one by one, and
-    /// those that waited see `failed`.
+    /// Of several syncs of one open file at once the system tells only one that a write failed. So they go one by one,
+    /// and those that waited see `failed`.
     syncing: Mutex<()>,
     failed: AtomicBool,
 }
@@ -310,8 +310,8 @@ fn create_one_dir(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// Makes `dir` and what is missing above it, from the top, each one durable before the next is made. So of a directory that
-/// is found, only its own name may still be not durable, left so by a process that was killed here.
+/// Makes `dir` and what is missing above it, from the top, each one durable before the next is made. So of a directory
+/// that is found, only its own name may still be not durable, left so by a process that was killed here.
 fn create_dir_durably(dir: &Path) -> io::Result<()> {
     let above = parent(dir);
     let made = match create_one_dir(dir) {
@@ -347,8 +347,8 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     fs::metadata(dir).map(drop)
 }
 
-/// Whether the open file is still the one that has this name: who removes a database removes its lock file as well, and a
-/// lock on a file without a name keeps nobody out.
+/// Whether the open file is still the one that has this name: who removes a database removes its lock file as well, and
+/// a lock on a file without a name keeps nobody out.
 #[cfg(unix)]
 fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;

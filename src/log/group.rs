@@ -3,8 +3,10 @@
 //! The obvious way, a sync for each who asks, makes commits wait in a row for one sync each. Here:
 //!
 //! 1. Who finds its position covered returns.
-//! 2. Else, if nobody leads, it leads: it syncs all that was appended until then, outside the lock, and wakes the others.
-//! 3. Else it waits, and begins again: mostly its position is covered by then, if not the next leader is among the woken.
+//! 2. Else, if nobody leads, it leads: it syncs all that was appended until then, outside the lock, and wakes the
+//!    others.
+//! 3. Else it waits, and begins again: mostly its position is covered by then, if not the next leader is among the
+//!    woken.
 
 use crate::Result;
 use crate::sync::{Condvar, Mutex};

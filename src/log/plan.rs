@@ -135,7 +135,8 @@ pub(super) enum Ending {
 }
 
 impl Plan {
-    /// Whether the chain's segment at `index` goes on where the one before it ended (or, as the first, holds the start).
+    /// Whether the chain's segment at `index` goes on where the one before it ended (or, as the first, holds the
+    /// start).
     pub(super) fn goes_on(&self, index: usize, end: LogPosition, expectation: &Expectation) -> bool {
         let Some(link) = self.chain.get(index) else { return false };
         match index.checked_sub(1).and_then(|before| self.chain.get(before)) {

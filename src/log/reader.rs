@@ -75,8 +75,9 @@ impl SegmentReader {
         Ok(header.fits(place, payload).then_some(record))
     }
 
-    /// The highest position that a record header from `offset` up to `limit` says was synced. What is no header is passed
-    /// over byte by byte, so that what lies behind damage counts. `synced_limit` says what a header at an offset may know.
+    /// The highest position that a record header from `offset` up to `limit` says was synced. What is no header is
+    /// passed over byte by byte, so that what lies behind damage counts. `synced_limit` says what a header at an offset
+    /// may know.
     pub(super) fn survey(
         &mut self,
         mut offset: u64,
@@ -127,8 +128,8 @@ impl SegmentReader {
         Ok(self.window.get(from..))
     }
 
-    /// `len` bytes from `offset`; none if the file ends before. No more is allocated than a window or `len`, nor than the file
-    /// holds (S27).
+    /// `len` bytes from `offset`; none if the file ends before. No more is allocated than a window or `len`, nor than
+    /// the file holds (S27).
     fn bytes(&mut self, offset: u64, len: usize) -> Result<Option<&[u8]>> {
         let left = self.len.saturating_sub(offset);
         if offset > self.len || len as u64 > left {

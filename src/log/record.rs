@@ -66,8 +66,9 @@ impl RecordHeader {
         into.put_u32(crc);
     }
 
-    /// The record header at the front of `bytes`, which lie at `offset` of `file`; none if there is no valid one. It cannot know
-    /// more as synced than `synced_limit`: asked first, since it turns most bytes that are no header away at little cost.
+    /// The record header at the front of `bytes`, which lie at `offset` of `file`; none if there is no valid one. It
+    /// cannot know more as synced than `synced_limit`: asked first, since it turns most bytes that are no header away
+    /// at little cost.
     pub(super) fn decode(bytes: &[u8], (file, offset): (FileNumber, u64), synced_limit: LogPosition) -> Option<Self> {
         let mut decoder = Decoder::new(bytes);
         let kind = decoder.u8().ok().filter(|kind| *kind != 0)?;

@@ -27,7 +27,8 @@ pub(crate) struct Recovered {
     pub(crate) cut: Option<Cut>,
     /// The live segments, oldest first.
     pub(crate) segments: Vec<SegmentInfo>,
-    /// Segments to be removed, after [`sync_survivors`]: a power cut must not leave neither them nor what replaces them.
+    /// Segments to be removed, after [`sync_survivors`]: a power cut must not leave neither them nor what replaces
+    /// them.
     pub(crate) dead: Vec<FileNumber>,
     /// The furthest manifest mark: of the manifest with this number, this many bytes are on stable storage.
     pub(crate) manifest_proof: Option<(FileNumber, u64)>,
@@ -116,8 +117,8 @@ fn survey(fs: &dyn Fs, dir: &Path, plan: &Plan, expectation: &Expectation, bytes
         proved = proved.max(link.header.synced).max(found);
         highest = highest.max(link.header.start);
     }
-    // Where a segment without a header starts is not known; its records still prove what lies before it. No position can be
-    // further than all bytes behind the highest start that is known.
+    // Where a segment without a header starts is not known; its records still prove what lies before it. No position
+    // can be further than all bytes behind the highest start that is known.
     let highest = LogPosition(highest.0.saturating_add(bytes));
     for (number, _) in &plan.damaged {
         let found = SegmentReader::open(fs, dir, *number)?.survey(SEGMENT_HEADER_LEN as u64, u64::MAX, |_| highest)?;

@@ -1,9 +1,9 @@
 //! The log as it is written.
 //!
 //! * **Append**, under one lock: begin a new segment if the record does not fit, write the record, move the end.
-//! * **Sync**, by one leader for all who wait: take the end and the files that may hold unsynced records, sync them oldest
-//!   first, then the directory if it does not hold all their names durably, then say that all up to that end is synced. Appends
-//!   go on meanwhile.
+//! * **Sync**, by one leader for all who wait: take the end and the files that may hold unsynced records, sync them
+//!   oldest first, then the directory if it does not hold all their names durably, then say that all up to that end is
+//!   synced. Appends go on meanwhile.
 //! * **Failure** of any of it is final (L2): the first error is kept, and no file is written or synced again.
 
 use std::path::PathBuf;
@@ -74,8 +74,8 @@ struct Failure {
 }
 
 impl Log {
-    /// Goes on at `start` in a new segment, behind the segments that are live already: all before it must be on stable storage
-    /// ([`sync_survivors`](super::sync_survivors)).
+    /// Goes on at `start` in a new segment, behind the segments that are live already: all before it must be on stable
+    /// storage ([`sync_survivors`](super::sync_survivors)).
     pub(crate) fn create(env: LogEnv, start: LogStart, live: Vec<SegmentInfo>) -> Result<Self> {
         let durable_ordinal = live.last().map_or(0, |last| last.ordinal);
         let log = Self {
@@ -208,8 +208,8 @@ impl Log {
         first.map_or(0, |first| self.end().0.saturating_sub(first))
     }
 
-    /// Removes the segments that lie wholly before `position`, once what follows them is durable: a power cut must not leave
-    /// neither. So never the active one. One whose removal failed stays in the list; the first error is returned.
+    /// Removes the segments that lie wholly before `position`, once what follows them is durable: a power cut must not
+    /// leave neither. So never the active one. One whose removal failed stays in the list; the first error is returned.
     pub(crate) fn remove_before(&self, position: LogPosition) -> Result<()> {
         let removable: Vec<SegmentInfo> = {
             let mut writer = self.writer.lock();
@@ -310,8 +310,8 @@ impl Log {
     }
 }
 
-/// Writes a record whose header is in `buffer`. A small one takes one call; of a large one, large parts are not copied. A crash
-/// between the calls leaves a torn record, as one within a call does.
+/// Writes a record whose header is in `buffer`. A small one takes one call; of a large one, large parts are not copied.
+/// A crash between the calls leaves a torn record, as one within a call does.
 fn write_record(file: &dyn LogFile, buffer: &mut Vec<u8>, parts: &[&[u8]]) -> std::io::Result<()> {
     let small = buffer.len() + parts.iter().map(|part| part.len()).sum::<usize>() <= ASSEMBLED;
     for part in parts {

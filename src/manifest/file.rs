@@ -8,10 +8,10 @@
 //! payload   changes (see edit.rs)
 //! ```
 //!
-//! Checksums cover the file's number and the frame's offset as well (F1): nothing left over from another file, or at another
-//! place, passes. Each frame is written and synced before the next one begins. So only the last one can be torn; anything
-//! behind a bad frame shows that it was synced, and that it is damage (S27). The frame's head has a checksum of its own,
-//! which makes looking for such frames cheap.
+//! Checksums cover the file's number and the frame's offset as well (F1): nothing left over from another file, or at
+//! another place, passes. Each frame is written and synced before the next one begins. So only the last one can be
+//! torn; anything behind a bad frame shows that it was synced, and that it is damage (S27). The frame's head has a
+//! checksum of its own, which makes looking for such frames cheap.
 
 use std::ops::Range;
 use std::path::Path;

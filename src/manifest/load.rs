@@ -24,8 +24,8 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Holds against it what the log says: manifest `number` was synced through `len`. So damage to the last edits is not
-    /// taken for a torn one (S27), nor an old `CURRENT` for the newest.
+    /// Holds against it what the log says: manifest `number` was synced through `len`. So damage to the last edits is
+    /// not taken for a torn one (S27), nor an old `CURRENT` for the newest.
     pub(crate) fn check_proof(&self, number: FileNumber, len: u64) -> Result<()> {
         if number == self.number && len > self.len {
             let reason = format!("damaged, or cut off: {len} bytes were synced");
@@ -41,8 +41,9 @@ impl Loaded {
 
 /// Reads the state that `CURRENT` leads to.
 ///
-/// `None`: there is no database yet; at most, a crash of a first open left the beginnings of one. The first `CURRENT` comes
-/// before the first log and the first table, so where there is one of those `CURRENT` got lost, and that is `Corruption`.
+/// `None`: there is no database yet; at most, a crash of a first open left the beginnings of one. The first `CURRENT`
+/// comes before the first log and the first table, so where there is one of those `CURRENT` got lost, and that is
+/// `Corruption`.
 pub(crate) fn load(fs: &dyn Fs, dir: &Path) -> Result<Option<Loaded>> {
     let Some(mut number) = current::read(fs, dir)? else {
         return nothing_else_is_there(fs, dir).map(|()| None);

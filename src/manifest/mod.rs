@@ -1,11 +1,12 @@
 //! What the database knows of itself: which keyspaces there are, which tables hold them, from where the log counts.
 //!
-//! That knowledge is a [`ManifestState`]. It changes by [`Edit`]s, which are appended to a file of their own, the manifest,
-//! and synced one by one; `CURRENT` names the manifest that counts.
+//! That knowledge is a [`ManifestState`]. It changes by [`Edit`]s, which are appended to a file of their own, the
+//! manifest, and synced one by one; `CURRENT` names the manifest that counts.
 //!
-//! An open reads the state back with [`load`], and writes on only in a new manifest, which begins with a snapshot of that
-//! state. Before it has made that one it deletes nothing: the last edit may not have been synced, and be gone after a power
-//! cut. For the same reason a failed [`Manifest`] leaves its last edit undecided until there is a new one (L2).
+//! An open reads the state back with [`load`], and writes on only in a new manifest, which begins with a snapshot of
+//! that state. Before it has made that one it deletes nothing: the last edit may not have been synced, and be gone
+//! after a power cut. For the same reason a failed [`Manifest`] leaves its last edit undecided until there is a new one
+//! (L2).
 
 mod current;
 mod edit;

@@ -11,8 +11,8 @@ use crate::options::{KeyspaceSettings, Retention};
 use crate::sync::Arc;
 use crate::table::TableMeta;
 
-/// Names a keyspace in log and manifest; never given twice, so what was logged for a dropped keyspace never reaches one of
-/// its name that was made anew.
+/// Names a keyspace in log and manifest; never given twice, so what was logged for a dropped keyspace never reaches one
+/// of its name that was made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct KeyspaceId(pub(crate) u32);
 
@@ -41,8 +41,8 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: String,
     pub(crate) options: KeyspaceSettings,
     pub(crate) created_at: Timestamp,
-    /// The highest floor by which anything may have been dropped (R1). Below `manual_floor` it says nothing where retention
-    /// is manual: [`ManifestState::floor`] knows both.
+    /// The highest floor by which anything may have been dropped (R1). Below `manual_floor` it says nothing where
+    /// retention is manual: [`ManifestState::floor`] knows both.
     pub(crate) floor: Timestamp,
     /// Replay applies nothing of this keyspace below this log position (L5).
     pub(crate) log_position: u64,
@@ -234,7 +234,8 @@ impl KeyspaceState {
         ];
         let tables = self.tables.levels().enumerate().flat_map(move |(level, tables)| {
             let add = move |table: &Arc<TableMeta>| Change::AddTable { keyspace: id, level, table: Arc::clone(table) };
-            // Level 0 oldest first, since each one goes in front of those before. The runs in key order: each goes to the end.
+            // Level 0 oldest first, since each one goes in front of those before. The runs in key order: each goes to
+            // the end.
             let (newest_first, by_key) = if level == 0 { (tables, &[][..]) } else { (&[][..], tables) };
             newest_first.iter().rev().chain(by_key).map(add)
         });
@@ -243,8 +244,8 @@ impl KeyspaceState {
 }
 
 impl LogState {
-    /// A cut replaces those at or behind its place: what they led to was never proved, and is cut off with the rest. It may
-    /// stand right before the start: then the first segment itself is cut off.
+    /// A cut replaces those at or behind its place: what they led to was never proved, and is cut off with the rest. It
+    /// may stand right before the start: then the first segment itself is cut off.
     fn cut(&mut self, cut: Cut) -> Result<(), EditError> {
         let fits = cut.ordinal.saturating_add(1) >= self.start_ordinal
             && cut.next_ordinal > cut.ordinal.max(self.start_ordinal)

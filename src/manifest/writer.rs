@@ -1,9 +1,9 @@
 //! Writing a manifest.
 //!
-//! A manifest is made whole, snapshot and all, and synced with its name before `CURRENT` names it (L3). From then on each
-//! edit is appended and synced by itself. A file that an append failed on is never written again (L2): the edit may be on
-//! disk or not, and only a new manifest decides it. Until then neither the files that the edit adds nor those that it removes
-//! may be deleted.
+//! A manifest is made whole, snapshot and all, and synced with its name before `CURRENT` names it (L3). From then on
+//! each edit is appended and synced by itself. A file that an append failed on is never written again (L2): the edit
+//! may be on disk or not, and only a new manifest decides it. Until then neither the files that the edit adds nor those
+//! that it removes may be deleted.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,8 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Makes the manifest `number`, which must be new and below the state's bound of file numbers, and has `CURRENT` name it.
+    /// Makes the manifest `number`, which must be new and below the state's bound of file numbers, and has `CURRENT`
+    /// name it.
     ///
     /// After an error `CURRENT` names it or what it named before.
     pub(crate) fn create(fs: Arc<dyn Fs>, dir: &Path, number: FileNumber, state: ManifestState) -> Result<Self> {
@@ -53,8 +54,8 @@ impl Manifest {
         current::switch(&*self.fs, &self.dir)
     }
 
-    /// The first half of [`create`](Self::create), which changes nothing yet. After an error its file is gone again, if it can be
-    /// removed.
+    /// The first half of [`create`](Self::create), which changes nothing yet. After an error its file is gone again, if
+    /// it can be removed.
     pub(crate) fn prepare(fs: Arc<dyn Fs>, dir: &Path, number: FileNumber, state: ManifestState) -> Result<Self> {
         if number >= state.file_number_bound {
             return Err(Error::invalid(format!("manifest number {number} is not below the bound of file numbers")));
@@ -90,7 +91,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Goes on in a new manifest, `number`. It is also the way out of a failed one (L2); what the failed edit said never was.
+    /// Goes on in a new manifest, `number`. It is also the way out of a failed one (L2); what the failed edit said
+    /// never was.
     ///
     /// After an error everything is as it was, unless `CURRENT` was being switched: then this manifest has failed too.
     pub(crate) fn rotate(&mut self, number: FileNumber) -> Result<()> {

@@ -1,10 +1,10 @@
 //! A cursor over the keys of a memtable at a fixed visible sequence.
 //!
 //! It may live as long as its owner likes, so it holds nothing inside the skip list: it reads ahead a *run* of
-//! neighbouring keys, each with its newest visible version, and goes back to the list by key when the run is used up. That
-//! is sound because entries are never removed and what the fixed sequence makes visible never changes. Runs grow from a
-//! single key after a seek to [`LONGEST_RUN`], so that a short scan reads little and a long one seldom searches. Older
-//! versions of the current key are read ahead in the same way.
+//! neighbouring keys, each with its newest visible version, and goes back to the list by key when the run is used up.
+//! That is sound because entries are never removed and what the fixed sequence makes visible never changes. Runs grow
+//! from a single key after a seek to [`LONGEST_RUN`], so that a short scan reads little and a long one seldom searches.
+//! Older versions of the current key are read ahead in the same way.
 
 use std::mem;
 use std::ops::Bound;
@@ -133,8 +133,8 @@ impl MemtableCursor {
         self.version = Current::None;
     }
 
-    /// A new run of up to `count` keys, forward, from the first entry at or after a place, which has to be the first entry
-    /// of its key.
+    /// A new run of up to `count` keys, forward, from the first entry at or after a place, which has to be the first
+    /// entry of its key.
     fn read_on(&mut self, from: Bound<Place<'_>>, count: usize) {
         let memtable = &*self.memtable;
         let guard = epoch::pin();
@@ -174,8 +174,8 @@ impl MemtableCursor {
         self.arrive(Direction::Forward, count);
     }
 
-    /// A new run of up to `count` keys, backward, from the last entry at or before a place, which has to be the last entry
-    /// of its key.
+    /// A new run of up to `count` keys, backward, from the last entry at or before a place, which has to be the last
+    /// entry of its key.
     fn read_back(&mut self, from: Bound<Place<'_>>, count: usize) {
         let memtable = &*self.memtable;
         let guard = epoch::pin();

@@ -1,11 +1,11 @@
 //! The newest versions, in memory: a concurrent skip list of points and a small map of range tombstones.
 //!
-//! Entries are sorted by (key ascending, timestamp descending, sequence descending), so the version of a key at a time is
-//! one search away, whatever lies above it (T1). Nothing is ever removed: a memtable grows until it is sealed, is flushed,
-//! and goes as a whole. Any number of threads insert and read at once, without locks but for range tombstones.
+//! Entries are sorted by (key ascending, timestamp descending, sequence descending), so the version of a key at a time
+//! is one search away, whatever lies above it (T1). Nothing is ever removed: a memtable grows until it is sealed, is
+//! flushed, and goes as a whole. Any number of threads insert and read at once, without locks but for range tombstones.
 //!
-//! A reader names the last sequence that is visible to it and never sees an entry above (V1). All entries at or below that
-//! sequence must be in before it is named; what such a reader sees then never changes.
+//! A reader names the last sequence that is visible to it and never sees an entry above (V1). All entries at or below
+//! that sequence must be in before it is named; what such a reader sees then never changes.
 
 mod cursor;
 mod order;
@@ -54,8 +54,8 @@ struct Totals {
     late: AtomicBool,
 }
 
-/// What an entry takes beside the bytes of its key and value: its node with a tower of 1 1/3 links on average, and what the
-/// allocator rounds up.
+/// What an entry takes beside the bytes of its key and value: its node with a tower of 1 1/3 links on average, and what
+/// the allocator rounds up.
 const ENTRY_BYTES: usize = size_of::<EntryKey>() + size_of::<Entry>() + 32;
 
 impl Memtable {

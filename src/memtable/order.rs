@@ -45,8 +45,8 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What has a place. The list compares its entries with anything that they can be borrowed as; this lets it compare them
-/// with a [`Place`], for which no key is copied.
+/// What has a place. The list compares its entries with anything that they can be borrowed as; this lets it compare
+/// them with a [`Place`], for which no key is copied.
 pub(super) trait Placed {
     fn place(&self) -> Place<'_>;
 }

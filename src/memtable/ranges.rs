@@ -1,7 +1,8 @@
-//! The range tombstones of a memtable, cut into pieces that do not overlap, so that one search finds all that cover a key.
+//! The range tombstones of a memtable, cut into pieces that do not overlap, so that one search finds all that cover a
+//! key.
 //!
-//! A range delete cuts the pieces at its edges and adds its stamp to every piece within. That costs memory for each piece it
-//! covers, which is counted, so that a memtable of very many overlapping range deletes is full early.
+//! A range delete cuts the pieces at its edges and adds its stamp to every piece within. That costs memory for each
+//! piece it covers, which is counted, so that a memtable of very many overlapping range deletes is full early.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,7 +22,8 @@ pub(super) struct Ranges {
 struct Piece {
     /// Exclusive; `None`: to the last key.
     end: Option<Slice>,
-    /// (timestamp, sequence) descending. Of one timestamp there may be several: which counts depends on what is visible.
+    /// (timestamp, sequence) descending. Of one timestamp there may be several: which counts depends on what is
+    /// visible.
     stamps: Vec<Stamp>,
 }
 

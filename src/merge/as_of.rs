@@ -6,8 +6,8 @@ use super::MergingCursor;
 use crate::version::KeyCursor;
 use crate::{Result, Slice, Timestamp};
 
-/// A cursor over the live keys at a timestamp. A new one stands off the end; `next` and `prev` from off an end stay there;
-/// after an error the position is off the end. Inverted bounds hold nothing.
+/// A cursor over the live keys at a timestamp. A new one stands off the end; `next` and `prev` from off an end stay
+/// there; after an error the position is off the end. Inverted bounds hold nothing.
 pub(crate) struct AsOfCursor<S> {
     keys: MergingCursor<S>,
     timestamp: Timestamp,

@@ -1,8 +1,8 @@
 //! Every version committed in a range of timestamps, in key order.
 //!
-//! A point that was replaced at its timestamp, by a later point or a later range delete, is not among them (T1). A range
-//! delete is given where it starts, before the points there, as pieces that are disjoint for its timestamp and cover
-//! exactly what was deleted then: neighbouring pieces of the sources are joined as far as they touch.
+//! A point that was replaced at its timestamp, by a later point or a later range delete, is not among them (T1). A
+//! range delete is given where it starts, before the points there, as pieces that are disjoint for its timestamp and
+//! cover exactly what was deleted then: neighbouring pieces of the sources are joined as far as they touch.
 
 use std::collections::BTreeMap;
 

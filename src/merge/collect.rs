@@ -2,33 +2,35 @@
 //!
 //! # What is dropped, and why no read notices
 //!
-//! Reads that are promised an answer stand at the floor F or above it, or at a live snapshot. `decide` has the rules; the
-//! argument goes by the versions of one key, range tombstones over it among them.
+//! Reads that are promised an answer stand at the floor F or above it, or at a live snapshot. `decide` has the rules;
+//! the argument goes by the versions of one key, range tombstones over it among them.
 //!
 //! * **Replaced.** Of one timestamp the version that arrived last stays (T1). A point and a range tombstone of one
-//!   timestamp both stay if the point arrived last, for in one file the point counts; else only the range tombstone does.
+//!   timestamp both stay if the point arrived last, for in one file the point counts; else only the range tombstone
+//!   does.
 //! * **R2.** Let `v` be dropped because of the next newer `n <= F` in this merge. Reads at or above `n` see `n` or
-//!   something newer; reads below `v` never saw it; none stands between. That holds wherever else versions of the key lie
-//!   and in whatever order they came: only timestamps were used. If `n` goes by R2 as well, the same holds of the next
-//!   newer one, up to the newest one in the merge at or below F, which only R3 can take. A version outside that `v` had
-//!   replaced, or hidden, is hidden by `n` too; so while it exists `n` is not taken by R3.
+//!   something newer; reads below `v` never saw it; none stands between. That holds wherever else versions of the key
+//!   lie and in whatever order they came: only timestamps were used. If `n` goes by R2 as well, the same holds of the
+//!   next newer one, up to the newest one in the merge at or below F, which only R3 can take. A version outside that
+//!   `v` had replaced, or hidden, is hidden by `n` too; so while it exists `n` is not taken by R3.
 //! * **R3.** Let `d` be the newest in the merge at or below F, dead there. Nothing at or below `d` is outside, and no
-//!   snapshot is below, so by R2 this merge keeps nothing older. Reads at or above F, and snapshots at or above `d`, saw
-//!   `d` (nothing: it is dead for them) or something newer, which is untouched; afterwards they see nothing, or that. No
-//!   version at or below F arrives later (R1).
-//! * **Late commits** change none of this: a version outside with a timestamp between `d` and F is newer than `d` whatever
-//!   source it is in; one at or below `d` is outside, and then `d` stays. `Outside` counts equal timestamps, since `d` may
-//!   be what replaces such a version.
-//! * **Range tombstones** are decided for each piece of the key space in which the same ones lie over each other, as the
-//!   versions of a key that are all ranges. Points under one that goes by R3 are gone by R2, as `d` shows; a point of its
-//!   own timestamp that arrived later hides it anyway. R3 is asked for parts of the piece, and what no source outside can
-//!   reach is cut off. A dead point that goes may bring an older range tombstone to light, which is just as dead.
-//! * **Lookups that end early (T2)** rely on the `late` bits of what stays, which are copied: that a version is not late says
-//!   something of what arrived before it, wherever that is now. Where one range tombstone stands for several of its
-//!   timestamp it is the last to arrive, and later bits are the more careful ones.
+//!   snapshot is below, so by R2 this merge keeps nothing older. Reads at or above F, and snapshots at or above `d`,
+//!   saw `d` (nothing: it is dead for them) or something newer, which is untouched; afterwards they see nothing, or
+//!   that. No version at or below F arrives later (R1).
+//! * **Late commits** change none of this: a version outside with a timestamp between `d` and F is newer than `d`
+//!   whatever source it is in; one at or below `d` is outside, and then `d` stays. `Outside` counts equal timestamps,
+//!   since `d` may be what replaces such a version.
+//! * **Range tombstones** are decided for each piece of the key space in which the same ones lie over each other, as
+//!   the versions of a key that are all ranges. Points under one that goes by R3 are gone by R2, as `d` shows; a point
+//!   of its own timestamp that arrived later hides it anyway. R3 is asked for parts of the piece, and what no source
+//!   outside can reach is cut off. A dead point that goes may bring an older range tombstone to light, which is just as
+//!   dead.
+//! * **Lookups that end early (T2)** rely on the `late` bits of what stays, which are copied: that a version is not
+//!   late says something of what arrived before it, wherever that is now. Where one range tombstone stands for several
+//!   of its timestamp it is the last to arrive, and later bits are the more careful ones.
 //!
-//! The sources of a merge must be neighbours in the order of arrival, for every key; what comes out takes the place of the
-//! oldest.
+//! The sources of a merge must be neighbours in the order of arrival, for every key; what comes out takes the place of
+//! the oldest.
 //!
 //! # What it costs
 //!
@@ -42,14 +44,14 @@ use super::versions::{Arrival, KeyVersions};
 use crate::version::{Fragment, KeyCursor, Stamp, VersionRef};
 use crate::{Result, Slice, Timestamp};
 
-/// What lies outside a merge: every other source of the keyspace, memtables included. Answers may be too careful (`true`,
-/// wider spans), never too bold.
+/// What lies outside a merge: every other source of the keyspace, memtables included. Answers may be too careful
+/// (`true`, wider spans), never too bold.
 pub(crate) trait Outside {
     /// Whether a source outside can hold a version of `key` at or below a timestamp.
     fn may_hold(&self, key: &[u8], at_or_below: Timestamp) -> Result<bool>;
 
-    /// The parts of the keys from `start` up to `end` (exclusive; `None`: to the last key) of which a source outside can
-    /// hold a version at or below a timestamp; in any order, and they may overlap.
+    /// The parts of the keys from `start` up to `end` (exclusive; `None`: to the last key) of which a source outside
+    /// can hold a version at or below a timestamp; in any order, and they may overlap.
     fn spans(&self, start: &[u8], end: Option<&[u8]>, at_or_below: Timestamp) -> Result<Vec<(Slice, Option<Slice>)>>;
 }
 
@@ -105,8 +107,8 @@ impl CollectStats {
 /// After how many keys, and versions of one key, `progress` is called.
 const PROGRESS_STEP: u64 = 256;
 
-/// Merges `input` into `output`. The last file is left for the caller to end. `progress` is called every now and then; an
-/// error from it ends the merge.
+/// Merges `input` into `output`. The last file is left for the caller to end. `progress` is called every now and then;
+/// an error from it ends the merge.
 pub(crate) fn collect<S: KeyCursor>(
     input: CollectInput<S>,
     rules: &RetentionRules,
@@ -309,8 +311,8 @@ impl<'c, 'a> KeyWriter<'c, 'a> {
         Self { collector, ranges_passed: 0, newer: None, begun: false }
     }
 
-    /// Takes the next point, timestamps not ascending, of equal ones the last to arrive first. `false`: nothing older can
-    /// stay.
+    /// Takes the next point, timestamps not ascending, of equal ones the last to arrive first. `false`: nothing older
+    /// can stay.
     fn offer(&mut self, source: usize, version: VersionRef<'_>) -> Result<bool> {
         let collector = &mut *self.collector;
         let timestamp = version.stamp.timestamp;

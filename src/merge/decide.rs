@@ -2,15 +2,15 @@
 //!
 //! Versions above the floor stay. Of those at or below it, of one key, newest first:
 //!
-//! * **The newest** stays while it can be read at the floor. If it is dead there (a tombstone, or expired), it stays while
-//!   a live snapshot lies below `dead_from`, else it goes if nothing older lies outside the merge (R3; the caller asks).
-//!   `dead_from` is its timestamp for a tombstone. For an expired version it is its expiry, but not less than its
-//!   timestamp: of a version that was dead from birth, the timestamp still hides what is older from snapshots between,
-//!   and still is a conflict for transactions that started between.
+//! * **The newest** stays while it can be read at the floor. If it is dead there (a tombstone, or expired), it stays
+//!   while a live snapshot lies below `dead_from`, else it goes if nothing older lies outside the merge (R3; the caller
+//!   asks). `dead_from` is its timestamp for a tombstone. For an expired version it is its expiry, but not less than
+//!   its timestamp: of a version that was dead from birth, the timestamp still hides what is older from snapshots
+//!   between, and still is a conflict for transactions that started between.
 //! * **Any other** stays only if a live snapshot sees it: stands at or above it and below the next newer one (R2).
 //!
-//! That R3 asks for snapshots below the dead version makes "this merge keeps nothing older of the key" true by itself: an
-//! older version stays only for a snapshot below the next newer version, hence below this one.
+//! That R3 asks for snapshots below the dead version makes "this merge keeps nothing older of the key" true by itself:
+//! an older version stays only for a snapshot below the next newer version, hence below this one.
 
 use crate::Timestamp;
 

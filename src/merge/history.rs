@@ -1,10 +1,11 @@
 //! All versions of one key, newest first, read as they are asked for.
 //!
-//! Of each source it holds one point and the stamp of one range tombstone; the next older range tombstone over the key is
-//! found by asking for the one below the last, so memory does not grow with the number of versions (S37).
+//! Of each source it holds one point and the stamp of one range tombstone; the next older range tombstone over the key
+//! is found by asking for the one below the last, so memory does not grow with the number of versions (S37).
 //!
 //! Over a floor it gives every version above, tombstones too, and then the newest at or below, if it can be read at the
-//! floor. Nothing else below a floor is promised, and so nothing else is given, whether or not a merge has dropped it yet.
+//! floor. Nothing else below a floor is promised, and so nothing else is given, whether or not a merge has dropped it
+//! yet.
 
 use super::lookup::live;
 use super::versions::{Arrival, KeyVersions};

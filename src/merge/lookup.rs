@@ -83,8 +83,8 @@ impl<P: Point> Lookup<P> {
         !self.done && min <= self.timestamp && self.newest().is_none_or(|best| best.timestamp < at_most)
     }
 
-    /// Takes what the next older source has at or below the timestamp: its newest point of the key, and its newest range
-    /// tombstone over it. `true`: no older source can change the answer.
+    /// Takes what the next older source has at or below the timestamp: its newest point of the key, and its newest
+    /// range tombstone over it. `true`: no older source can change the answer.
     pub(crate) fn offer(&mut self, point: Option<P>, tombstone: Option<Stamp>) -> bool {
         let on_time = |stamp: Stamp| !stamp.late;
         self.done |= point.as_ref().map(P::stamp).is_some_and(on_time) || tombstone.is_some_and(on_time);
@@ -107,8 +107,8 @@ impl<P: Point> Lookup<P> {
         self.best.as_ref().map(Best::stamp)
     }
 
-    /// The timestamp of the newest version that history gives over `floor`: any above the floor; at or below it only one
-    /// that can be read there.
+    /// The timestamp of the newest version that history gives over `floor`: any above the floor; at or below it only
+    /// one that can be read there.
     pub(crate) fn newest_retained(self, floor: Timestamp) -> Option<Timestamp> {
         let timestamp = self.newest()?.timestamp;
         (timestamp > floor || self.finish(floor).is_some()).then_some(timestamp)

@@ -1,12 +1,12 @@
 //! The distinct keys of several sources, in order, both ways.
 //!
 //! The sources that stand on the current key (`on_key`) are kept apart from the others, which stand beyond it in the
-//! direction of the walk and wait in a heap. So a step within a source that has the keys to itself for a while costs one
-//! comparison, with the nearest of the others, and a merge of one source costs none.
+//! direction of the walk and wait in a heap. So a step within a source that has the keys to itself for a while costs
+//! one comparison, with the nearest of the others, and a merge of one source costs none.
 //!
-//! On a turn the others are brought to the other side of the current key. A memtable may meanwhile have come to show keys
-//! of which nothing is visible here, also the current key; a source that lands on it is stepped past it, so that no key is
-//! given twice.
+//! On a turn the others are brought to the other side of the current key. A memtable may meanwhile have come to show
+//! keys of which nothing is visible here, also the current key; a source that lands on it is stepped past it, so that
+//! no key is given twice.
 
 use std::cmp::Ordering;
 
@@ -125,8 +125,8 @@ impl<S: KeyCursor> MergingCursor<S> {
         visible
     }
 
-    /// The sources, and which of them stand on the current key (newest first), to read its versions. The caller must not
-    /// move them to other keys.
+    /// The sources, and which of them stand on the current key (newest first), to read its versions. The caller must
+    /// not move them to other keys.
     pub(crate) fn parts(&mut self) -> (&mut [S], &[usize]) {
         (&mut self.sources, &self.on_key)
     }

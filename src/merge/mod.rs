@@ -2,8 +2,8 @@
 //! into fewer by flushes and compactions. Everything here is generic over the source (`KeyCursor`) and does no I/O.
 //!
 //! Sources are always given newest first, in the order of arrival (T2). Of versions of one key at one timestamp the one
-//! that arrived later counts (T1): the one in the newer source, and inside a source the one of the higher sequence. Range
-//! tombstones are versions of every key in their range.
+//! that arrived later counts (T1): the one in the newer source, and inside a source the one of the higher sequence.
+//! Range tombstones are versions of every key in their range.
 //!
 //! ```text
 //!   decide           what retention keeps: a pure function

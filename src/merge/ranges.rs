@@ -88,8 +88,9 @@ impl MergedRanges {
         Some(piece)
     }
 
-    /// How far the range deletes of one timestamp reach over `piece`, the one given last, and those behind it that touch. Pieces are
-    /// not made for it: under many nested range deletes that would cost as much as all of them together for each.
+    /// How far the range deletes of one timestamp reach over `piece`, the one given last, and those behind it that
+    /// touch. Pieces are not made for it: under many nested range deletes that would cost as much as all of them
+    /// together for each.
     pub(super) fn reach(&self, piece: &Piece, timestamp: Timestamp) -> Option<Slice> {
         let mut places = self.places.clone();
         let mut reached = piece.end.clone();

@@ -9,8 +9,9 @@ use crate::{Result, Slice, Timestamp};
 /// What a user's iterator gives: a key and its value.
 type Entry = (Slice, Slice);
 
-/// A scan from both ends over the live keys at a timestamp. The cursor of an end is made when that end is first used; all
-/// that `make` makes must see the same state. After an error, and after the end, nothing more comes and nothing is held.
+/// A scan from both ends over the live keys at a timestamp. The cursor of an end is made when that end is first used;
+/// all that `make` makes must see the same state. After an error, and after the end, nothing more comes and nothing is
+/// held.
 pub(crate) struct Scan<S, F> {
     make: F,
     timestamp: Timestamp,

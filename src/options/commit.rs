@@ -25,10 +25,10 @@ impl CommitOptions {
         Self::default()
     }
 
-    /// Commits at this timestamp instead of the clock's next. `0` and `u64::MAX` are `InvalidArgument`. At or below the last
-    /// timestamp the commit is late: `LateCommit` unless [`Options::late_commits`](crate::Options::late_commits) is on, and
-    /// then it must be above the closed timestamp (`LateCommit`) and above the floor of every keyspace that it touches
-    /// (`BelowRetained`).
+    /// Commits at this timestamp instead of the clock's next. `0` and `u64::MAX` are `InvalidArgument`. At or below the
+    /// last timestamp the commit is late: `LateCommit` unless [`Options::late_commits`](crate::Options::late_commits)
+    /// is on, and then it must be above the closed timestamp (`LateCommit`) and above the floor of every keyspace that
+    /// it touches (`BelowRetained`).
     pub fn at(mut self, timestamp: Timestamp) -> Self {
         self.at = Some(timestamp);
         self

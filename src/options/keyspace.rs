@@ -1,5 +1,5 @@
-//! What one keyspace is made with. The options that were given are remembered as given, so that opening a keyspace that is
-//! already there compares those and no others.
+//! What one keyspace is made with. The options that were given are remembered as given, so that opening a keyspace that
+//! is already there compares those and no others.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub enum Retention {
 }
 
 impl Retention {
-    /// A window as long as `duration` in a database under [`Clock::Hybrid`](crate::Clock::Hybrid), where a millisecond is
-    /// 65,536 timestamps. Parts of a millisecond count as a whole one.
+    /// A window as long as `duration` in a database under [`Clock::Hybrid`](crate::Clock::Hybrid), where a millisecond
+    /// is 65,536 timestamps. Parts of a millisecond count as a whole one.
     ///
     /// ```
     /// use std::time::Duration;
@@ -85,15 +85,15 @@ impl KeyspaceOptions {
         self
     }
 
-    /// The size of a block before compression, in bytes, from 1 to 16 MiB. Larger ones compress better and are slower to
-    /// read a single key from. Default: 4096.
+    /// The size of a block before compression, in bytes, from 1 to 16 MiB. Larger ones compress better and are slower
+    /// to read a single key from. Default: 4096.
     pub fn block_bytes(mut self, bytes: usize) -> Self {
         self.block_bytes = Some(bytes);
         self
     }
 
-    /// How many bits of filter are kept in memory for each key of an open table, from 0 (no filter) to 100. With 10, one
-    /// in a hundred lookups of an absent key reads a block in vain. Default: 10.
+    /// How many bits of filter are kept in memory for each key of an open table, from 0 (no filter) to 100. With 10,
+    /// one in a hundred lookups of an absent key reads a block in vain. Default: 10.
     pub fn filter_bits_per_key(mut self, bits: f64) -> Self {
         self.filter_bits_per_key = Some(bits);
         self
@@ -105,8 +105,8 @@ impl KeyspaceOptions {
         self
     }
 
-    /// The size that compactions aim at for a table, in bytes. A key's versions are never split over tables of one level,
-    /// so a key with a long history can make a larger one. Default: 64 MiB.
+    /// The size that compactions aim at for a table, in bytes. A key's versions are never split over tables of one
+    /// level, so a key with a long history can make a larger one. Default: 64 MiB.
     pub fn target_file_bytes(mut self, bytes: u64) -> Self {
         self.target_file_bytes = Some(bytes);
         self
@@ -118,13 +118,15 @@ impl KeyspaceOptions {
         self
     }
 
-    /// Whether a digest of the state is kept by every commit. `true` is not built yet: `InvalidArgument`. Default: `false`.
+    /// Whether a digest of the state is kept by every commit. `true` is not built yet: `InvalidArgument`. Default:
+    /// `false`.
     pub fn digest(mut self, yes: bool) -> Self {
         self.digest = Some(yes);
         self
     }
 
-    /// What a new keyspace is made with: what was given, and the defaults. Refuses what makes no sense and what is not built.
+    /// What a new keyspace is made with: what was given, and the defaults. Refuses what makes no sense and what is not
+    /// built.
     pub(crate) fn resolve(&self) -> Result<KeyspaceSettings> {
         if self.separate_values_from.is_some() {
             return Err(Error::invalid("separate_values_from is not built yet"));

@@ -1,8 +1,8 @@
 //! What a caller can choose: for a database ([`Options`]), for a keyspace ([`KeyspaceOptions`]), for a commit
 //! ([`CommitOptions`]).
 //!
-//! Builders take and return themselves by value. They check nothing: `open`, `keyspace_with` and `commit_with` do, so that
-//! a wrong value is an error with a name and never a panic.
+//! Builders take and return themselves by value. They check nothing: `open`, `keyspace_with` and `commit_with` do, so
+//! that a wrong value is an error with a name and never a panic.
 
 mod commit;
 mod keyspace;
@@ -25,8 +25,8 @@ pub enum Clock {
     /// The last timestamp plus one.
     #[default]
     Counter,
-    /// 48 bits of Unix milliseconds, then 16 bits of counter. Never runs backwards, not when the wall clock does and not
-    /// across a reopen.
+    /// 48 bits of Unix milliseconds, then 16 bits of counter. Never runs backwards, not when the wall clock does and
+    /// not across a reopen.
     Hybrid,
 }
 
@@ -34,8 +34,8 @@ pub enum Clock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Nothing: the batch is not written to the log. It becomes durable, whole, when its memtables are flushed; until then
-    /// a crash loses it, whole.
+    /// Nothing: the batch is not written to the log. It becomes durable, whole, when its memtables are flushed; until
+    /// then a crash loses it, whole.
     Unlogged,
     /// The operating system has the batch: it survives the process being killed, and a power cut once the system has
     /// written it back.
@@ -130,8 +130,9 @@ impl Options {
         self
     }
 
-    /// Whether to open for reading only: what a crash of the writer at that moment would leave. Keeps no writer out, writes
-    /// nothing, and does not follow the writer; a file deleted since gives `Io`, never a wrong answer. Default: `false`.
+    /// Whether to open for reading only: what a crash of the writer at that moment would leave. Keeps no writer out,
+    /// writes nothing, and does not follow the writer; a file deleted since gives `Io`, never a wrong answer. Default:
+    /// `false`.
     pub fn read_only(mut self, yes: bool) -> Self {
         self.read_only = yes;
         self
@@ -156,15 +157,16 @@ impl Options {
         self
     }
 
-    /// The length of a segment of the write-ahead log, in bytes; at least 4 KiB, and at most a quarter of [`wal_bytes`](Self::wal_bytes),
-    /// since only whole segments are freed. A batch that is longer gets a segment of its own length. Default: 64 MiB.
+    /// The length of a segment of the write-ahead log, in bytes; at least 4 KiB, and at most a quarter of
+    /// [`wal_bytes`](Self::wal_bytes), since only whole segments are freed. A batch that is longer gets a segment of
+    /// its own length. Default: 64 MiB.
     pub fn wal_segment_bytes(mut self, bytes: usize) -> Self {
         self.wal_segment_bytes = bytes;
         self
     }
 
-    /// How long the log may grow, in bytes; beyond it the keyspace that holds the oldest log is flushed. Bounds both disk
-    /// space and the time that opening takes to replay. Default: 1 GiB.
+    /// How long the log may grow, in bytes; beyond it the keyspace that holds the oldest log is flushed. Bounds both
+    /// disk space and the time that opening takes to replay. Default: 1 GiB.
     pub fn wal_bytes(mut self, bytes: u64) -> Self {
         self.wal_bytes = bytes;
         self

@@ -7,8 +7,8 @@
 //! handle  offset u64, stored length u32 (of the payload), length u32 (of the payload uncompressed)
 //! ```
 //!
-//! A handle has this fixed form where it is searched, and the same numbers as varints elsewhere. A stored length of 0 names
-//! no block.
+//! A handle has this fixed form where it is searched, and the same numbers as varints elsewhere. A stored length of 0
+//! names no block.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,8 +43,8 @@ pub(crate) const TRAILER: u64 = 5;
 /// The longest payload: a row with the longest key and value, and room around it.
 pub(crate) const MAX_PAYLOAD: u32 = 257 << 20;
 
-/// How far a payload may shrink. Whoever writes stores what would shrink further as it is; whoever reads then knows that
-/// no block needs more memory than this times its bytes in the file.
+/// How far a payload may shrink. Whoever writes stores what would shrink further as it is; whoever reads then knows
+/// that no block needs more memory than this times its bytes in the file.
 const MAX_RATIO: u64 = 1 << 15;
 
 /// Where a block lies.
@@ -93,7 +93,8 @@ impl Handle {
         Ok(Self { offset, stored: length()?, len: length()? })
     }
 
-    /// Whether a file of `file_len` bytes can hold the block, and reading it takes no more memory than such a block may.
+    /// Whether a file of `file_len` bytes can hold the block, and reading it takes no more memory than such a block
+    /// may.
     fn check(&self, file_len: u64) -> Result<(), &'static str> {
         let end = self.offset.checked_add(self.bytes_in_file());
         if self.is_none() || end.is_none_or(|end| end > file_len) {

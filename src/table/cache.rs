@@ -1,7 +1,8 @@
 //! The cache of decoded blocks, bounded by their bytes and shared by all tables of a database.
 //!
 //! File numbers are never used twice (S29), so a block never changes under its key: nothing is ever invalidated, what
-//! belonged to a removed file ages out. A scan does not sweep out what point reads keep warm (the policy is quick_cache's).
+//! belonged to a removed file ages out. A scan does not sweep out what point reads keep warm (the policy is
+//! quick_cache's).
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -39,7 +40,8 @@ impl<V> Weighter<Place, Weighed<V>> for ByWeight {
     }
 }
 
-/// A shard takes nothing larger than itself, and every shard is a lock: few shards of a small cache, many of a large one.
+/// A shard takes nothing larger than itself, and every shard is a lock: few shards of a small cache, many of a large
+/// one.
 const SHARD_BYTES: u64 = 4 << 20;
 const MAX_SHARDS: u64 = 64;
 /// What a block weighs about: the policy remembers as many evicted blocks as would be half of the cache at this size.
@@ -96,8 +98,8 @@ impl<V: Clone> BlockCache<V> {
     }
 }
 
-/// Hashes alike in every run, so that a simulation evicts alike. Users do not choose file numbers and offsets, so a secret
-/// seed has nothing to guard.
+/// Hashes alike in every run, so that a simulation evicts alike. Users do not choose file numbers and offsets, so a
+/// secret seed has nothing to guard.
 #[derive(Clone)]
 struct FixedSeed;
 

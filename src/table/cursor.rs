@@ -44,8 +44,8 @@ impl TableCursor {
         }
     }
 
-    /// Lets the cursor pass over keys of which no version lies between the two, both included. It may still show some of
-    /// them, and shows all versions of the others. The position is off the end then.
+    /// Lets the cursor pass over keys of which no version lies between the two, both included. It may still show some
+    /// of them, and shows all versions of the others. The position is off the end then.
     pub(crate) fn set_timestamp_range(&mut self, min: Timestamp, max: Timestamp) {
         self.span = Span { min, max };
         self.rows.leave();

@@ -1,5 +1,5 @@
-//! The filter of a table: which keys are surely not in it. A Bloom filter in lines of 64 bytes, so that a lookup touches
-//! one cache line.
+//! The filter of a table: which keys are surely not in it. A Bloom filter in lines of 64 bytes, so that a lookup
+//! touches one cache line.
 //!
 //! ```text
 //! seed     u64   of the hash (xxh3, 64 bits) of whole keys
@@ -7,9 +7,9 @@
 //! lines    n times 64 bytes, n from 1 to 2^32 - 1: each 8 words of u64
 //! ```
 //!
-//! The upper half of a key's hash, as a fraction of 2^32, chooses the line. The hash times an odd constant gives, from the
-//! top, 7 times 9 bits: the numbers of the bits in the line (bit b is bit b mod 64 of word b div 64). Probes 8 to 14 take
-//! theirs from that product times the constant again. Numbers are little-endian.
+//! The upper half of a key's hash, as a fraction of 2^32, chooses the line. The hash times an odd constant gives, from
+//! the top, 7 times 9 bits: the numbers of the bits in the line (bit b is bit b mod 64 of word b div 64). Probes 8 to
+//! 14 take theirs from that product times the constant again. Numbers are little-endian.
 
 use bytes::Bytes;
 use twox_hash::XxHash3_64;
@@ -135,8 +135,8 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// What `finish` gave, if it is not empty. All bytes that have the shape of a filter are one; that they are the right
-    /// ones is for the checksum around them to say.
+    /// What `finish` gave, if it is not empty. All bytes that have the shape of a filter are one; that they are the
+    /// right ones is for the checksum around them to say.
     #[expect(clippy::needless_pass_by_value, reason = "callers are done with the block")]
     pub(crate) fn parse(block: Bytes) -> Result<Self, &'static str> {
         const SHORT: &str = "filter is too short";

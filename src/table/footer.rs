@@ -8,7 +8,8 @@
 //!         magic           "strandtb"
 //! ```
 //!
-//! The last four fields are the same in every version of the format: so a version that is not known is told from damage.
+//! The last four fields are the same in every version of the format: so a version that is not known is told from
+//! damage.
 
 use super::block::{BlockKind, BlockSource, Handle};
 use crate::format::{Decoder, Encode, FORMAT_VERSION, FileNumber, checksum};

@@ -1,5 +1,5 @@
-//! Tables as the rest of the engine holds them: known by their meta, opened when they are first read, closed when too many
-//! others were read since, and removed with their last holder once nothing names them any more.
+//! Tables as the rest of the engine holds them: known by their meta, opened when they are first read, closed when too
+//! many others were read since, and removed with their last holder once nothing names them any more.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -70,8 +70,8 @@ impl TableStore {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// Counts an open table, and closes the ones that were not used for longest while there are too many. Cursors that are
-    /// in a table keep its file open.
+    /// Counts an open table, and closes the ones that were not used for longest while there are too many. Cursors that
+    /// are in a table keep its file open.
     fn admit(&self, slot: &Arc<Slot>) {
         let mut open = self.open.lock();
         open.push_back(Arc::downgrade(slot));

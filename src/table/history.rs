@@ -14,9 +14,9 @@
 //! history index      entries, newest first: timestamp u64 of the oldest version below, handle of the block, fixed
 //! ```
 //!
-//! A short history is one list in a block that it shares with its neighbours. A long one is a tree of its own: its leaves
-//! are history blocks of one list, and above them stand so many levels of history index blocks. So a version is found in
-//! O(levels) blocks, and read or written in memory that does not depend on how many there are (S37).
+//! A short history is one list in a block that it shares with its neighbours. A long one is a tree of its own: its
+//! leaves are history blocks of one list, and above them stand so many levels of history index blocks. So a version is
+//! found in O(levels) blocks, and read or written in memory that does not depend on how many there are (S37).
 
 use std::ops::Range;
 

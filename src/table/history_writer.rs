@@ -1,5 +1,5 @@
-//! Writes histories: takes the older versions of key after key, newest first, and holds no more of them than a block and one
-//! block a level of the tree above.
+//! Writes histories: takes the older versions of key after key, newest first, and holds no more of them than a block
+//! and one block a level of the tree above.
 
 use super::block::{BlockKind, BlockSink, Handle};
 use super::history::{HistoryIndex, HistoryRef};

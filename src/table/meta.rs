@@ -132,7 +132,8 @@ impl TableMeta {
             out.put_u8(kind);
             out.put_bytes(&payload);
         };
-        // The number and the length are of fixed width, so that a writer knows how long its file will be before it says so.
+        // The number and the length are of fixed width, so that a writer knows how long its file will be before it says
+        // so.
         put(FILE, &|p| {
             p.put_u64(self.number.0);
             p.put_u64(self.bytes);
@@ -308,7 +309,8 @@ pub(crate) struct FreeableBuilder {
 
 impl FreeableBuilder {
     const PENDING: usize = 2048;
-    /// What pending steps are merged to on the way: finer than the result, so that repeated merging costs little precision.
+    /// What pending steps are merged to on the way: finer than the result, so that repeated merging costs little
+    /// precision.
     const MERGED: usize = 512;
 
     /// A floor at or above `timestamp` frees `bytes` (more).
@@ -337,8 +339,8 @@ impl FreeableBuilder {
         Freeable { steps }
     }
 
-    /// Sorts, and merges neighbours into at most `limit` steps of about equal bytes. A merged step stands at the greatest of
-    /// its timestamps.
+    /// Sorts, and merges neighbours into at most `limit` steps of about equal bytes. A merged step stands at the
+    /// greatest of its timestamps.
     fn merge(&mut self, limit: usize) {
         self.pending.sort_unstable();
         self.pending.dedup_by(|later, step| {

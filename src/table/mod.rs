@@ -1,7 +1,7 @@
 //! One sorted file of versions, written once and never changed.
 //!
-//! A key stands once in a data block. Its row holds the newest version that the file has of it; older ones lie in history
-//! blocks, so that a scan of the present reads none of them, and are searched there by timestamp.
+//! A key stands once in a data block. Its row holds the newest version that the file has of it; older ones lie in
+//! history blocks, so that a scan of the present reads none of them, and are searched there by timestamp.
 //!
 //! ```text
 //! file

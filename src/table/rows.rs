@@ -1,7 +1,7 @@
 //! Data blocks as they are read: a search for one key, and a position that moves row by row in both directions.
 //!
-//! A position decodes rows from a restart on, as far as it was asked to go, and keeps what it decoded of that interval: so a
-//! step back costs no more than a step forward, and no step allocates.
+//! A position decodes rows from a restart on, as far as it was asked to go, and keeps what it decoded of that interval:
+//! so a step back costs no more than a step forward, and no step allocates.
 
 use std::cmp::Ordering;
 use std::ops::Range;

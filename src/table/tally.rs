@@ -2,7 +2,8 @@
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
-/// Two counts. Threads count in lines of their own, as far as there are: readers do not wait for each other's cache lines.
+/// Two counts. Threads count in lines of their own, as far as there are: readers do not wait for each other's cache
+/// lines.
 #[derive(Default)]
 pub(crate) struct Tally {
     stripes: [Stripe; STRIPES],

@@ -49,8 +49,8 @@ struct Shared {
 
 struct Verifier<'a> {
     reader: &'a TableReader,
-    /// Of all blocks read. They lie at different places, for the checksum covers kind and place: so if they sum up to the
-    /// file's length, they fill the file.
+    /// Of all blocks read. They lie at different places, for the checksum covers kind and place: so if they sum up to
+    /// the file's length, they fill the file.
     bytes: u64,
     last_key: Option<Vec<u8>>,
     span: Span,

@@ -291,8 +291,8 @@ impl TableWriter {
         bytes
     }
 
-    /// Adds the newest version of the current key. A row that does not fit begins a new block, so that a long value keeps
-    /// to itself.
+    /// Adds the newest version of the current key. A row that does not fit begins a new block, so that a long value
+    /// keeps to itself.
     fn add_row(&mut self, version: &VersionRef<'_>) -> Result<()> {
         let len = DataBlockBuilder::row_len(&self.key, version);
         if !self.rows.is_empty() && self.rows.len() + len > self.block_bytes {

@@ -5,8 +5,9 @@ use crate::{Result, Timestamp};
 
 /// A cursor over one source (a memtable, a table, a level), by key: a key with many versions is one position.
 ///
-/// A new cursor stands off the end. `next` and `prev` from off an end stay there. After an error the position is off the
-/// end. Keys are strictly ascending; a source may show a key of which no version is visible (`version_at` gives `None`).
+/// A new cursor stands off the end. `next` and `prev` from off an end stay there. After an error the position is off
+/// the end. Keys are strictly ascending; a source may show a key of which no version is visible (`version_at` gives
+/// `None`).
 pub(crate) trait KeyCursor {
     /// Moves to the first key.
     fn seek_to_first(&mut self) -> Result<()>;
@@ -28,8 +29,8 @@ pub(crate) trait KeyCursor {
     /// The version next older than the current one; it becomes the current version. Amortised O(1).
     fn older_version(&mut self) -> Result<Option<VersionRef<'_>>>;
 
-    /// The newest range tombstone of this source that covers `key`, at or below `timestamp`. `key` need not be the current
-    /// one; calls with neighbouring keys are cheap.
+    /// The newest range tombstone of this source that covers `key`, at or below `timestamp`. `key` need not be the
+    /// current one; calls with neighbouring keys are cheap.
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>>;
 
     /// Whether the source has any range tombstone; asked once, when a merge is made. `false` spares every call of

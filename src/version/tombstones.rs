@@ -80,7 +80,8 @@ impl RangeTombstones {
     }
 }
 
-/// Cuts tombstones at each other's edges. Empty and inverted ranges vanish; of equal timestamps the higher sequence stays.
+/// Cuts tombstones at each other's edges. Empty and inverted ranges vanish; of equal timestamps the higher sequence
+/// stays.
 #[cfg(test)]
 pub(crate) fn fragment(tombstones: &[RangeTombstone]) -> RangeTombstones {
     let live = || tombstones.iter().filter(|t| t.end.as_ref().is_none_or(|end| t.start < *end));

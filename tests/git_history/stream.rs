@@ -1,8 +1,8 @@
 //! A made-up history as a `git fast-import` stream, from a seed.
 //!
 //! Its trees have what real ones have and what breaks importers: empty, binary and large files, symlinks, submodules,
-//! changes of mode only, files that become directories and back, paths that are prefixes of each other, paths that are not
-//! UTF-8, commits that change nothing, merges.
+//! changes of mode only, files that become directories and back, paths that are prefixes of each other, paths that are
+//! not UTF-8, commits that change nothing, merges.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

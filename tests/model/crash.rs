@@ -1,5 +1,5 @@
-//! Closing, crashing and opening again. What a crash left decides what the model goes on with, and must be something that
-//! the durabilities of the commits allow.
+//! Closing, crashing and opening again. What a crash left decides what the model goes on with, and must be something
+//! that the durabilities of the commits allow.
 
 use std::collections::BTreeSet;
 
@@ -108,8 +108,8 @@ impl Runner {
         }
     }
 
-    /// The model of what `db` still has. S11, S21, S22: every durable commit; of the logged ones the first so many in order
-    /// of commit (all, after a kill); of the unlogged ones any, each whole.
+    /// The model of what `db` still has. S11, S21, S22: every durable commit; of the logged ones the first so many in
+    /// order of commit (all, after a kill); of the unlogged ones any, each whole.
     fn survivors(&self, db: &Db, crash: Crash) -> Model {
         let marks = db.keyspace("marks").unwrap();
         let marks: BTreeSet<Vec<u8>> = marks.iter().map(|pair| pair.unwrap().0.into()).collect();

@@ -1,8 +1,8 @@
 //! Random operations through the public API, compared with a model that keeps everything.
 //!
-//! A run depends on its seed alone: files are in memory, time stands still until it is moved, background work is done when
-//! the run says so. `MODEL_SEEDS` and `MODEL_OPS` say how many runs of how many operations, `MODEL_FIRST_SEED` where to
-//! start. A failure prints its seed and the last operations.
+//! A run depends on its seed alone: files are in memory, time stands still until it is moved, background work is done
+//! when the run says so. `MODEL_SEEDS` and `MODEL_OPS` say how many runs of how many operations, `MODEL_FIRST_SEED`
+//! where to start. A failure prints its seed and the last operations.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,

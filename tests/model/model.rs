@@ -1,5 +1,5 @@
-//! What the database must answer, kept the plainest way: every operation ever committed, in order of arrival, and nothing
-//! ever dropped. Retention only decides what may be asked.
+//! What the database must answer, kept the plainest way: every operation ever committed, in order of arrival, and
+//! nothing ever dropped. Retention only decides what may be asked.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
@@ -236,7 +236,8 @@ pub struct Model {
     /// In order of arrival.
     pub commits: Vec<Commit>,
     pub last: Timestamp,
-    /// The highest that the last timestamp has ever been. A crash takes it back, but not the floors that it gave rise to.
+    /// The highest that the last timestamp has ever been. A crash takes it back, but not the floors that it gave rise
+    /// to.
     pub highest: Timestamp,
     /// The highest `close_until`.
     pub closed: Timestamp,

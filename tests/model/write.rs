@@ -12,7 +12,8 @@ enum Verdict {
     Commits,
     LateCommit,
     BelowRetained,
-    /// Above the floor that reads are held against; commits may be held against a higher one, which a merge has announced.
+    /// Above the floor that reads are held against; commits may be held against a higher one, which a merge has
+    /// announced.
     CommitsOrBelowRetained,
     InvalidArgument,
 }

@@ -1,5 +1,5 @@
-//! What a keyspace must hold, kept the plain way: every version of every key of a small set, never forgotten. A test commits the same
-//! operations to a database and here, and then compares all that can be read.
+//! What a keyspace must hold, kept the plain way: every version of every key of a small set, never forgotten. A test
+//! commits the same operations to a database and here, and then compares all that can be read.
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub(crate) mod promises;
@@ -198,8 +198,8 @@ pub(crate) fn check_histories(keyspace: &Keyspace, model: &Model, context: &str)
     }
 }
 
-/// The changes above the floor, laid out over the model's keys, must be the model's versions. Of a point and a range delete at one
-/// timestamp only one may be told of a key.
+/// The changes above the floor, laid out over the model's keys, must be the model's versions. Of a point and a range
+/// delete at one timestamp only one may be told of a key.
 pub(crate) fn check_changes(keyspace: &Keyspace, model: &Model, from: u64, to: u64, context: &str) {
     let mut found: BTreeMap<(Key, u64), Entry> = BTreeMap::new();
     let mut order = Vec::new();
@@ -218,7 +218,8 @@ pub(crate) fn check_changes(keyspace: &Keyspace, model: &Model, from: u64, to: u
                 let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_vec()));
                 let range = (Bound::Included(start.to_vec()), end);
                 for key in KEYS.iter().filter(|key| contains(&range, key)) {
-                    // Points at one start come after range deletes, and a point that counts is told though a range covers it.
+                    // Points at one start come after range deletes, and a point that counts is told though a range
+                    // covers it.
                     found.entry((key.to_vec(), timestamp)).or_insert(Entry { value: None, expires_at: None });
                 }
                 (start, 0, timestamp)

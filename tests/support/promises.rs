@@ -1,7 +1,8 @@
-//! A small workload that notes what it was promised, and the comparison of those promises with what a crash, or a failure, has left.
+//! A small workload that notes what it was promised, and the comparison of those promises with what a crash, or a
+//! failure, has left.
 //!
-//! Every commit puts its number into the keyspace `marks` and its operations into `a` and `b`. So what is found in `marks` says which
-//! commits survived, and `a` and `b` must then be exactly what those commits make.
+//! Every commit puts its number into the keyspace `marks` and its operations into `a` and `b`. So what is found in
+//! `marks` says which commits survived, and `a` and `b` must then be exactly what those commits make.
 
 use strandline::{CommitOptions, Db, Durability, Error, Keyspace, Options, Retention, WriteBatch};
 

@@ -1,5 +1,6 @@
-//! A database that goes through a random life beside the model: commits in order and late, floors, flushes, compactions, reopenings, with
-//! snapshots, iterators and cursors held over all of it. Two keyspaces of other shape get the same operations in the same batches.
+//! A database that goes through a random life beside the model: commits in order and late, floors, flushes,
+//! compactions, reopenings, with snapshots, iterators and cursors held over all of it. Two keyspaces of other shape get
+//! the same operations in the same batches.
 
 use std::collections::VecDeque;
 use std::ops::Bound;

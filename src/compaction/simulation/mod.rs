@@ -1,7 +1,7 @@
 //! The picker at work on a tree without files: keys are integers, versions are timestamps.
 //!
-//! After every change the tree is held against what it must be: levels sorted and disjoint (T3), timestamps of a key never
-//! rising from newer to older sources (T2), and what can be read the same as in a model.
+//! After every change the tree is held against what it must be: levels sorted and disjoint (T3), timestamps of a key
+//! never rising from newer to older sources (T2), and what can be read the same as in a model.
 
 mod tests;
 

@@ -146,8 +146,8 @@ impl Desk {
 
 /// Wraps a file system, fails chosen calls and records all of them. Clones share faults and record.
 ///
-/// A file that an injected fault hit while it was appended to or synced stays failed: later appends and syncs fail as well, as
-/// with the real files.
+/// A file that an injected fault hit while it was appended to or synced stays failed: later appends and syncs fail as
+/// well, as with the real files.
 #[derive(Clone)]
 pub struct FaultFs<F = MemFs> {
     inner: F,

@@ -1,8 +1,9 @@
 //! What a crash leaves: copies of all names and files that share nothing with the living.
 //!
-//! A killed process leaves everything as it is, what is not durable included. A power cut leaves what was durable, and of the
-//! rest whatever it likes:
-//! * each change of names since its directory's sync is kept or undone on its own; a rename is kept or undone as a whole;
+//! A killed process leaves everything as it is, what is not durable included. A power cut leaves what was durable, and
+//! of the rest whatever it likes:
+//! * each change of names since its directory's sync is kept or undone on its own; a rename is kept or undone as a
+//!   whole;
 //! * each write since its file's sync is kept, lost or torn on its own, at a sector's edge or anywhere;
 //! * a file that has grown has any length from its last kept byte to its greatest, zeros where its data were lost.
 

@@ -1,7 +1,8 @@
 //! Files in memory that know what a crash would leave of them.
 //!
-//! A lock over all names doubles as the gate between the living and an image: whatever changes anything holds it, shared or
-//! alone, and taking an image holds it alone. So an image is of one moment, however many threads write. Reading passes no gate.
+//! A lock over all names doubles as the gate between the living and an image: whatever changes anything holds it,
+//! shared or alone, and taking an image holds it alone. So an image is of one moment, however many threads write.
+//! Reading passes no gate.
 
 mod file;
 mod image;
@@ -24,8 +25,8 @@ use tree::{Node, Tree};
 
 /// Files in memory: for databases that need no disk, and for simulations of crashes. Clones share their files.
 ///
-/// It knows what was made durable and what was not: [`power_cut`](Self::power_cut) gives the files as a power cut at this
-/// moment would leave them. Relative paths start at the root.
+/// It knows what was made durable and what was not: [`power_cut`](Self::power_cut) gives the files as a power cut at
+/// this moment would leave them. Relative paths start at the root.
 #[derive(Clone)]
 pub struct MemFs {
     shared: Arc<Shared>,
@@ -49,15 +50,16 @@ impl MemFs {
         Self { shared: Arc::new(Shared { tree, space }) }
     }
 
-    /// What a power cut at this moment would leave, as files of their own. Takes a seed, or a [`PowerCut`]. Locks are free.
+    /// What a power cut at this moment would leave, as files of their own. Takes a seed, or a [`PowerCut`]. Locks are
+    /// free.
     #[must_use]
     pub fn power_cut(&self, cut: impl Into<PowerCut>) -> Self {
         let tree = self.shared.tree.write();
         Self::holding(|space| image::without_power(&tree, cut.into(), space), self.shared.space.capacity())
     }
 
-    /// What a process killed at this moment would leave, as files of their own: everything that was written, as durable or not
-    /// as it was. Locks are free.
+    /// What a process killed at this moment would leave, as files of their own: everything that was written, as durable
+    /// or not as it was. Locks are free.
     #[must_use]
     pub fn kill(&self) -> Self {
         let tree = self.shared.tree.write();
@@ -82,8 +84,9 @@ impl MemFs {
         Ok(bytes)
     }
 
-    /// Puts other bytes into a file, for tests and simulations: durably, without regard to the limit, and seen by those who
-    /// have the file open. A file that is not there is made, and its name and the directories above are durable as well.
+    /// Puts other bytes into a file, for tests and simulations: durably, without regard to the limit, and seen by those
+    /// who have the file open. A file that is not there is made, and its name and the directories above are durable as
+    /// well.
     ///
     /// # Errors
     /// The path leads through a file, or is a directory.

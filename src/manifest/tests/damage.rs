@@ -45,8 +45,8 @@ impl Sample {
         load(&fs, dir()).map(Option::unwrap)
     }
 
-    /// Which of the states the bytes lead to; `None` is `Corruption` of the manifest. Whatever is not the whole is found by
-    /// the log's proof.
+    /// Which of the states the bytes lead to; `None` is `Corruption` of the manifest. Whatever is not the whole is
+    /// found by the log's proof.
     fn outcome(&self, bytes: &[u8], damage: &str) -> Option<usize> {
         match self.load(bytes) {
             Ok(loaded) => {

@@ -1,7 +1,8 @@
 use super::*;
 use crate::Error;
 
-/// A small table with everything in it: histories that share a block, one with a tree, range tombstones, several partitions.
+/// A small table with everything in it: histories that share a block, one with a tree, range tombstones, several
+/// partitions.
 fn small() -> Model {
     let mut model = Model::default();
     for i in 0..12u64 {
