@@ -1,4 +1,4 @@
-//! Time and randomness: what else the engine asks of the world, so that a test can hold it.
+//! Time: what the engine asks of the world beside files and threads, so that a test can hold it. It draws no random numbers.
 
 use crate::sync::{Arc, AtomicU64, Ordering};
 use std::time::Duration;
