@@ -32,6 +32,28 @@ fn a_random_life_with_late_commits_agrees_with_the_model_at_every_timestamp() {
     }
 }
 
+/// What was written goes to where the test wants to read it from.
+fn moved_to(place: &str, fs: &MemFs, db: Db, keyspace: Keyspace) -> (Db, Keyspace) {
+    match place {
+        "memory" => {}
+        "level 0" => db.flush().unwrap(),
+        "last level" => db.compact().unwrap(),
+        "replayed" => {
+            let db = small(&fs.kill()).open("db").unwrap();
+            let keyspace = manual(&db);
+            return (db, keyspace);
+        }
+        "reopened" => {
+            db.close().unwrap();
+            let db = small(fs).open("db").unwrap();
+            let keyspace = manual(&db);
+            return (db, keyspace);
+        }
+        other => panic!("there is no place {other:?}"),
+    }
+    (db, keyspace)
+}
+
 // S1
 #[test]
 fn keys_that_are_prefixes_of_each_other_do_not_touch_each_other() {
@@ -48,15 +70,7 @@ fn keys_that_are_prefixes_of_each_other_do_not_touch_each_other() {
             let ops = [Op::Delete(key.to_vec())];
             model.commit(db.commit(batch_of(&keyspace, &ops)).unwrap(), &ops);
         }
-        match place {
-            "level 0" => db.flush().unwrap(),
-            "last level" => db.compact().unwrap(),
-            "replayed" => {
-                db = small(&fs.kill()).open("db").unwrap();
-                keyspace = manual(&db);
-            }
-            _ => {}
-        }
+        (db, keyspace) = moved_to(place, &fs, db, keyspace);
         check(&db, &keyspace, &model, place);
         for prefix in KEYS {
             let expected = model.scan(&everything(), model.last).into_iter().filter(|(key, _)| key.starts_with(prefix));
@@ -158,15 +172,7 @@ fn an_empty_value_is_neither_absent_nor_deleted() {
     keyspace.put("deleted", "").unwrap();
     keyspace.delete("deleted").unwrap();
     for place in ["memory", "replayed", "level 0", "last level", "reopened"] {
-        match place {
-            "replayed" => {
-                db = small(&fs.kill()).open("db").unwrap();
-                keyspace = manual(&db);
-            }
-            "level 0" => db.flush().unwrap(),
-            "last level" => db.compact().unwrap(),
-            _ => {}
-        }
+        (db, keyspace) = moved_to(place, &fs, db, keyspace);
         for key in ["empty", ""] {
             assert_eq!(keyspace.get(key).unwrap().unwrap(), "", "{place}");
             assert!(keyspace.contains(key).unwrap());
@@ -319,15 +325,7 @@ fn expiry_is_compared_with_the_timestamp_of_the_read() {
         batch.put_expiring(&keyspace, "dead from birth", "x", 2);
         batch.put_expiring(&keyspace, "never", "x", u64::MAX);
         assert_eq!(db.commit(batch).unwrap(), 2);
-        match place {
-            "level 0" => db.flush().unwrap(),
-            "last level" => db.compact().unwrap(),
-            "replayed" => {
-                db = small(&fs.kill()).open("db").unwrap();
-                keyspace = manual(&db);
-            }
-            _ => {}
-        }
+        (db, keyspace) = moved_to(place, &fs, db, keyspace);
         for last in 2..=6 {
             assert_eq!(db.last_timestamp(), last);
             let alive = |timestamp: u64| timestamp < 5;

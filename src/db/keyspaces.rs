@@ -17,10 +17,18 @@ impl Engine {
             return Err(Error::invalid("a keyspace needs a name"));
         }
         let settings = options.resolve()?;
+        let find = || {
+            let world = self.world();
+            let found = world.by_name(name)?;
+            Some(options.check_against(&found.core.options).map(|()| Arc::clone(&found.core)))
+        };
+        // One that is there is opened without the lock, which is held over syncs.
+        if let Some(found) = find() {
+            return found;
+        }
         let _one_at_a_time = self.keyspaces.lock();
-        if let Some(found) = self.world().by_name(name) {
-            options.check_against(&found.core.options)?;
-            return Ok(Arc::clone(&found.core));
+        if let Some(found) = find() {
+            return found;
         }
         if self.options.read_only {
             return Err(Error::UnknownKeyspace { name: name.into() });
