@@ -425,3 +425,16 @@ fn resume_that_fails_before_the_switch_leaves_no_file() {
     db.resume().unwrap();
     assert_eq!(keyspace.get("a").unwrap().map(|value| value.len()), Some(5000));
 }
+
+// S11: what a flush has found committed is durable, also a commit that has put nothing into a memtable.
+#[test]
+fn after_a_flush_the_timestamp_of_an_empty_commit_is_not_given_again() {
+    let fs = MemFs::new();
+    let db = stepped(fs.clone()).open("d").unwrap();
+    db.keyspace("k").unwrap().put("a", "").unwrap();
+    db.flush().unwrap();
+    db.commit_with(WriteBatch::new(), at(50, Durability::Buffered)).unwrap();
+    db.flush().unwrap();
+    let left = stepped(fs.power_cut(PowerCut::Lose)).open("d").unwrap();
+    assert_eq!(left.last_timestamp(), 50);
+}

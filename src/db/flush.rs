@@ -109,6 +109,15 @@ impl Engine {
         self.background.enqueue_flush(FlushUnit { sequence, log_end, last_timestamp, mems });
     }
 
+    /// See [`Db::flush`](crate::Db::flush).
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_writable()?;
+        self.flush_where(|_| true)?;
+        // A commit of nothing is in no memtable, only in the log.
+        let log_end = self.log()?.end();
+        self.sync_log(log_end).map(drop)
+    }
+
     /// Seals what `choose` picks and waits until it, and all that was sealed before, is flushed.
     pub(crate) fn flush_where(&self, choose: impl Fn(&KeyspaceVersion) -> bool) -> Result<()> {
         let mut state = self.commit.lock();

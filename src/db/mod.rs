@@ -209,13 +209,12 @@ impl Db {
         self.engine().retain_from(timestamp)
     }
 
-    /// Writes all memtables to tables and waits for it.
+    /// Writes all memtables to tables and waits for it. Every commit before this call is durable then.
     ///
     /// # Errors
     /// `Background` if that failed: the database serves reads and refuses writes then.
     pub fn flush(&self) -> Result<()> {
-        self.engine().check_writable()?;
-        self.engine().flush_where(|_| true)
+        self.engine().flush()
     }
 
     /// Rewrites every keyspace down to its last level, dropping all that retention allows, and waits for it.

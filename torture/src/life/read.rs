@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
 use rand::RngExt;
-use rand::rngs::StdRng;
 use strandline::{Change, Db, Error, Iter, Keyspace, Result, Slice, Timestamp};
 
-use crate::model::{Key, Keys, Model, Pairs, Version, union};
-use crate::runner::Runner;
-use crate::settings::{chance, pick, shown};
+use super::model::{Key, Keys, Model, Pairs, Version, union};
+use super::runner::Runner;
+use super::settings::{chance, pick, shown};
+use crate::random::Random;
 
 impl Runner {
     pub fn read(&mut self) {
@@ -178,7 +178,7 @@ pub fn range(handle: &Keyspace, keys: &Keys) -> Iter {
 }
 
 /// Takes pairs from both ends until they meet.
-fn walk(random: &mut StdRng, mut iter: Iter, mut expected: VecDeque<(Key, Vec<u8>)>) {
+fn walk(random: &mut Random, mut iter: Iter, mut expected: VecDeque<(Key, Vec<u8>)>) {
     let forward = random.random_range(0..=4);
     loop {
         let (found, expected) = if chance(random, forward, 4) {

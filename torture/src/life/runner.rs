@@ -3,41 +3,44 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use strandline::fs::Call;
-use strandline::{Clock, Db, Error, FaultFs, Keyspace, ManualTime, MemFs, Retention, Time, Timestamp};
+use strandline::{Clock, Db, Error, FaultFs, Keyspace, ManualTime, Retention, Time, Timestamp};
 
-use crate::held::Held;
-use crate::model::{Keys, Model, Space};
-use crate::settings::{Settings, chance, keyspace, pick};
+use super::held::Held;
+use super::model::{Keys, Model, Space};
+use super::names::Names;
+use super::settings::{Settings, chance, keyspace, pick};
+use crate::disk::{Disk, Lie};
+use crate::random::Random;
+use crate::story;
 
 /// The directory of the database.
 pub const DIR: &str = "db";
 
 pub struct Runner {
-    pub random: StdRng,
+    pub random: Random,
     pub settings: Settings,
     pub time: ManualTime,
-    pub fs: FaultFs<MemFs>,
+    pub fs: FaultFs<Disk>,
     /// `None` only between closing and opening.
     pub db: Option<Db>,
     pub model: Model,
     /// Handles of the keyspaces that are there.
     pub handles: BTreeMap<usize, Keyspace>,
     /// Handles of keyspaces that were dropped since the database was opened.
-    pub dropped: Vec<(usize, Keyspace)>,
+    pub orphaned: Vec<(usize, Keyspace)>,
     pub held: Held,
     pub marks: usize,
     pub next_mark: u64,
     pub log: Log,
-    tracing: bool,
-    trace: Vec<Call>,
+    pub names: Names,
+    trace: Option<Vec<Call>>,
 }
 
-/// The last operations, printed when a test fails.
+/// The last operations, told when a check fails.
+#[derive(Default)]
 pub struct Log {
-    seed: u64,
     count: u64,
     tail: VecDeque<String>,
 }
@@ -57,34 +60,39 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.tail.iter().for_each(|line| eprintln!("{line}"));
-            eprintln!("failed: MODEL_FIRST_SEED={} MODEL_SEEDS=1", self.seed);
+            self.tail.drain(..).for_each(story::tell);
         }
     }
 }
 
 impl Runner {
-    pub fn new(seed: u64, tracing: bool) -> Self {
-        let settings = Settings::of_seed(seed);
+    /// A life whose choices all follow from a seed.
+    pub fn of_seed(seed: u64) -> Self {
+        Self::new(Random::of_seed(seed), None)
+    }
+
+    /// A life on a disk that may lie.
+    pub fn new(mut random: Random, lie: Option<Lie>) -> Self {
+        let settings = Settings::draw(&mut random);
         let time = ManualTime::new(1_700_000_000_000);
-        let fs = FaultFs::new(MemFs::new());
-        fs.trace(tracing);
+        let fs = FaultFs::new(Disk::new(lie));
+        fs.trace(true);
         let db = settings.options(&fs, &time).open(DIR).unwrap();
         let mut runner = Self {
-            random: StdRng::seed_from_u64(seed),
+            random,
             settings,
             time,
             fs,
             db: Some(db),
             model: Model::default(),
             handles: BTreeMap::new(),
-            dropped: Vec::new(),
+            orphaned: Vec::new(),
             held: Held::default(),
             marks: 0,
             next_mark: 0,
-            log: Log { seed, count: 0, tail: VecDeque::new() },
-            tracing,
-            trace: Vec::new(),
+            log: Log::default(),
+            names: Names::default(),
+            trace: None,
         };
         runner.marks = runner.make("marks", Retention::Window(u64::MAX));
         runner.make("manual", Retention::Manual);
@@ -98,23 +106,34 @@ impl Runner {
         self.db.as_ref().unwrap()
     }
 
-    /// Every file call, if they are recorded.
+    /// Every file call from now on is kept.
+    pub fn keep_trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// Ends the life, and gives every file call that was kept.
     pub fn into_trace(mut self) -> Vec<Call> {
         self.held = Held::default();
         self.db().close().unwrap();
-        self.keep_trace();
-        self.trace
+        self.take_calls();
+        self.trace.unwrap_or_default()
     }
 
     /// Goes over to other files: those that a crash left.
-    pub fn change_files(&mut self, files: MemFs) {
-        self.keep_trace();
+    pub fn change_files(&mut self, files: Disk) {
+        self.take_calls();
+        self.names.crashed(&files);
         self.fs = FaultFs::new(files);
-        self.fs.trace(self.tracing);
+        self.fs.trace(true);
     }
 
-    fn keep_trace(&mut self) {
-        self.trace.extend(self.fs.take_trace());
+    /// Looks at the file calls since the last time.
+    pub fn take_calls(&mut self) {
+        let calls = self.fs.take_trace();
+        calls.iter().for_each(|call| self.names.called(call));
+        if let Some(trace) = &mut self.trace {
+            trace.extend(calls);
+        }
     }
 
     pub fn step(&mut self) {
@@ -137,12 +156,29 @@ impl Runner {
             972..975 => self.verify(),
             975..980 => self.reopen(),
             980..984 => self.look_while_open(),
-            984..992 => self.crash(),
+            984..992 => drop(self.crash()),
             _ => self.pass_time(),
         }
         assert_eq!(self.db().last_timestamp(), self.model.last, "last timestamp");
         let closed = if self.settings.late_commits { 0 } else { self.model.last };
         assert_eq!(self.db().closed_timestamp(), self.model.closed.max(closed), "closed timestamp");
+    }
+
+    /// Like [`step`](Self::step), but only what changes something.
+    pub fn work_step(&mut self) {
+        match self.random.random_range(0..100) {
+            0..56 => self.commit(),
+            56..64 => self.write_alone(),
+            64..76 => self.work(),
+            76..80 => self.flush(),
+            80..84 => self.compact(),
+            84..88 => self.retain(),
+            88..90 => self.close_time(),
+            90..92 => self.sync(),
+            92..95 => self.change_keyspaces(),
+            95..96 => self.reopen(),
+            _ => self.pass_time(),
+        }
     }
 
     /// What the clock says now, by which latest reads judge expiry.
@@ -247,10 +283,22 @@ impl Runner {
         assert_eq!(handle.name(), name);
         let other = options.block_bytes(513);
         assert!(matches!(self.db().keyspace_with(name, other), Err(Error::InvalidArgument(_))));
-        self.model.spaces.push(Space::new(name, retention));
+        self.made(retention, handle)
+    }
+
+    /// A keyspace was made.
+    pub fn made(&mut self, retention: Retention, handle: Keyspace) -> usize {
+        self.model.spaces.push(Space::new(handle.name(), retention));
         let space = self.model.spaces.len() - 1;
         self.handles.insert(space, handle);
         space
+    }
+
+    /// A keyspace was dropped.
+    pub fn dropped(&mut self, space: usize) {
+        self.model.spaces[space].dropped = true;
+        let handle = self.handles.remove(&space).unwrap();
+        self.orphaned.push((space, handle));
     }
 
     /// Makes a keyspace, or drops one. The first four stay.
@@ -260,9 +308,7 @@ impl Runner {
             Some(space) => {
                 self.log.add(format!("drop keyspace {name}, {space}"));
                 self.db().drop_keyspace(name).unwrap();
-                self.model.spaces[space].dropped = true;
-                let handle = self.handles.remove(&space).unwrap();
-                self.dropped.push((space, handle));
+                self.dropped(space);
                 assert!(matches!(self.db().drop_keyspace(name), Err(Error::UnknownKeyspace { .. })));
             }
             None => {
@@ -319,20 +365,33 @@ impl Runner {
             Ok(in_force) => {
                 assert!((1..=last).contains(&wanted));
                 assert_eq!(in_force, floor.max(wanted));
-                if wanted > floor {
-                    self.model.manual_floor = wanted;
-                    self.model.durable_where(|model, commit| {
-                        let manual = |space: &usize| {
-                            let space = &model.spaces[*space];
-                            space.retention == Retention::Manual && !space.dropped
-                        };
-                        commit.timestamp <= wanted && commit.writes.iter().any(|(space, _)| manual(space))
-                    });
-                }
+                self.retained(in_force);
             }
             Err(Error::InvalidArgument(_)) => assert_eq!(wanted, 0),
             Err(Error::FutureTimestamp { .. }) => assert!(wanted > last),
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The floor of all manual keyspaces is durable, and so is all at or below it there.
+    pub fn retained(&mut self, floor: Timestamp) {
+        if floor > self.model.manual_floor {
+            self.model.manual_floor = floor;
+            self.model.durable_where(|model, commit| {
+                let manual = |space: &usize| {
+                    let space = &model.spaces[*space];
+                    space.retention == Retention::Manual && !space.dropped
+                };
+                commit.timestamp <= floor && commit.writes.iter().any(|(space, _)| manual(space))
+            });
+        }
+    }
+
+    /// A time is closed, and all at or below it is durable.
+    pub fn closed(&mut self, until: Timestamp) {
+        if until > self.model.closed {
+            self.model.closed = until;
+            self.model.durable_where(|_, commit| commit.timestamp <= until);
         }
     }
 
@@ -342,10 +401,7 @@ impl Runner {
         let wanted = pick(&mut self.random, &[last, last.saturating_sub(ahead), last + ahead]);
         self.log.add(format!("close until {wanted}"));
         self.db().close_until(wanted).unwrap();
-        if wanted > self.model.closed {
-            self.model.closed = wanted;
-            self.model.durable_where(|_, commit| commit.timestamp <= wanted);
-        }
+        self.closed(wanted);
     }
 
     fn sync(&mut self) {
@@ -368,7 +424,7 @@ impl Runner {
     /// Calls that must be refused, and that must change nothing.
     fn make_mistakes(&mut self) {
         self.log.add("mistakes".into());
-        for (_, handle) in &self.dropped {
+        for (_, handle) in &self.orphaned {
             assert!(matches!(handle.put("k", "v"), Err(Error::UnknownKeyspace { .. })));
             assert!(matches!(handle.get("k"), Err(Error::UnknownKeyspace { .. })));
             assert!(matches!(handle.iter().next(), Some(Err(Error::UnknownKeyspace { .. }))));

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand::RngExt;
 use strandline::{Change, Changes, Cursor, Error, History, Iter, Keyspace, Snapshot, Timestamp};
 
-use crate::model::{Key, Keys, Pairs, Version};
-use crate::read::{check_changes, pair, pairs, version};
-use crate::runner::Runner;
-use crate::settings::{chance, pick, shown};
+use super::model::{Key, Keys, Pairs, Version};
+use super::read::{check_changes, pair, pairs, version};
+use super::runner::Runner;
+use super::settings::{chance, pick, shown};
 
 #[derive(Default)]
 pub struct Held {
@@ -107,7 +107,7 @@ impl Runner {
                 let (space, keys) = (self.some_space(), self.some_keys());
                 self.log.add(format!("hold an iterator over {keys:?} of {space}"));
                 let left = self.space(space).scan(&keys, self.model.last, self.now()).into();
-                let iter = crate::read::range(&self.handles[&space], &keys);
+                let iter = super::read::range(&self.handles[&space], &keys);
                 self.held.iters.push(HeldIter { iter, left });
             }
             3 => {
@@ -203,7 +203,7 @@ impl Runner {
         }
         let held = self.random.random_range(0..self.held.snapshots.len());
         let snapshot = &self.held.snapshots[held];
-        let gone = self.dropped.iter().filter(|(space, _)| *space < snapshot.spaces);
+        let gone = self.orphaned.iter().filter(|(space, _)| *space < snapshot.spaces);
         // Whether it was dropped before or after the snapshot was taken, the snapshot itself says.
         let readable = gone
             .filter(|(_, handle)| !matches!(snapshot.snapshot.get(handle, "k"), Err(Error::UnknownKeyspace { .. })));

@@ -6,7 +6,7 @@ use std::ops::{Bound, RangeBounds};
 
 use strandline::{Durability, Retention, Timestamp};
 
-use crate::settings::shown;
+use super::settings::shown;
 
 pub type Key = Vec<u8>;
 pub type Value = Vec<u8>;

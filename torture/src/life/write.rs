@@ -3,9 +3,10 @@
 use rand::RngExt;
 use strandline::{Clock, CommitOptions, Durability, Error, Keyspace, Retention, Time, Timestamp, WriteBatch};
 
-use crate::model::{Commit, Keys, Write};
-use crate::runner::Runner;
-use crate::settings::{chance, pick, shown};
+use super::model::{Commit, Keys, Write};
+use super::runner::Runner;
+use super::settings::{chance, pick, shown};
+use crate::random::Random;
 
 /// What must become of a commit.
 enum Verdict {
@@ -209,7 +210,7 @@ pub fn mark_key(mark: u64) -> Vec<u8> {
     mark.to_be_bytes().to_vec()
 }
 
-pub fn value(random: &mut rand::rngs::StdRng) -> Vec<u8> {
+pub fn value(random: &mut Random) -> Vec<u8> {
     let len = match random.random_range(0..20) {
         0 => 0,
         1 => random.random_range(500..3000),

@@ -1,12 +1,13 @@
 //! What a seed decides before the first operation: how small everything is, which keys there are, how the clock runs.
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use strandline::{
-    Background, Clock, Compression, Durability, FaultFs, KeyspaceOptions, ManualTime, MemFs, Options, Retention,
+    Background, Clock, Compression, Durability, FaultFs, KeyspaceOptions, ManualTime, Options, Retention,
 };
 
-use crate::model::Key;
+use super::model::Key;
+use crate::disk::Disk;
+use crate::random::Random;
 
 pub struct Settings {
     pub clock: Clock,
@@ -22,24 +23,23 @@ pub struct Settings {
 }
 
 /// A draw from a list.
-pub fn pick<T: Clone>(random: &mut StdRng, from: &[T]) -> T {
+pub fn pick<T: Clone>(random: &mut Random, from: &[T]) -> T {
     from[random.random_range(0..from.len())].clone()
 }
 
 /// A number of which small ones are as likely as large ones.
-fn of_any_size(random: &mut StdRng, least: u64, most: u64) -> u64 {
+fn of_any_size(random: &mut Random, least: u64, most: u64) -> u64 {
     let scale = (most / least).ilog2();
     (least << random.random_range(0..=scale)) + random.random_range(0..least)
 }
 
 /// True so many times of so many.
-pub fn chance(random: &mut StdRng, times: u32, of: u32) -> bool {
+pub fn chance(random: &mut Random, times: u32, of: u32) -> bool {
     random.random_ratio(times, of)
 }
 
 impl Settings {
-    pub fn of_seed(seed: u64) -> Self {
-        let random = &mut StdRng::seed_from_u64(seed ^ 0x5e77_1465);
+    pub fn draw(random: &mut Random) -> Self {
         Self {
             clock: pick(random, &[Clock::Counter, Clock::Counter, Clock::Hybrid]),
             late_commits: random.random(),
@@ -57,7 +57,7 @@ impl Settings {
         }
     }
 
-    pub fn options(&self, fs: &FaultFs<MemFs>, time: &ManualTime) -> Options {
+    pub fn options(&self, fs: &FaultFs<Disk>, time: &ManualTime) -> Options {
         Options::new()
             .clock(self.clock)
             .late_commits(self.late_commits)
@@ -75,7 +75,7 @@ impl Settings {
 }
 
 /// Keys that are prefixes of each other, with the least and the greatest byte in them; a few are long.
-fn keys(random: &mut StdRng) -> Vec<Key> {
+fn keys(random: &mut Random) -> Vec<Key> {
     let mut keys =
         vec![Key::new(), b"a".to_vec(), b"a\0".to_vec(), b"ab".to_vec(), b"a\xff".to_vec(), b"\xff".to_vec()];
     let wanted = of_any_size(random, 8, 160) as usize;
@@ -91,7 +91,7 @@ fn keys(random: &mut StdRng) -> Vec<Key> {
 }
 
 /// Options for a new keyspace, all of them small.
-pub fn keyspace(random: &mut StdRng, retention: Retention) -> KeyspaceOptions {
+pub fn keyspace(random: &mut Random, retention: Retention) -> KeyspaceOptions {
     let codecs = [Compression::None, Compression::Lz4, Compression::Zstd(1)];
     let mut options = KeyspaceOptions::new()
         .retention(retention)

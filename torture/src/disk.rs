@@ -1,0 +1,138 @@
+//! The simulated disk of a run: files in memory, with a sync that can be made to lie.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use strandline::fs::{DirEntry, FileLock, LogFile, PowerCut, Purpose, ReadFile, WriteFile};
+use strandline::{Fs, MemFs};
+
+/// Which calls that make something durable do nothing, and say that they did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// All syncs of file contents for a purpose.
+    Files(Purpose),
+    /// All syncs of directories.
+    Directories,
+    /// One of so many syncs of any kind, from the first on.
+    OneIn(u64),
+}
+
+/// Files in memory. Clones share their files.
+#[derive(Clone)]
+pub struct Disk {
+    files: MemFs,
+    lie: Option<Lie>,
+    syncs: Arc<AtomicU64>,
+}
+
+impl Disk {
+    pub fn new(lie: Option<Lie>) -> Self {
+        Self { files: MemFs::new(), lie, syncs: Arc::default() }
+    }
+
+    pub fn files(&self) -> &MemFs {
+        &self.files
+    }
+
+    /// What a killed process leaves.
+    pub fn kill(&self) -> Self {
+        Self { files: self.files.kill(), ..self.clone() }
+    }
+
+    /// What a power cut leaves.
+    pub fn power_cut(&self, cut: impl Into<PowerCut>) -> Self {
+        Self { files: self.files.power_cut(cut), ..self.clone() }
+    }
+
+    /// Whether this sync is to be left out.
+    fn lies(&self, purpose: Option<Purpose>) -> bool {
+        let nth = self.syncs.fetch_add(1, Ordering::Relaxed);
+        match self.lie {
+            None => false,
+            Some(Lie::Files(of)) => purpose == Some(of),
+            Some(Lie::Directories) => purpose.is_none(),
+            Some(Lie::OneIn(many)) => nth.is_multiple_of(many),
+        }
+    }
+}
+
+impl Fs for Disk {
+    fn open(&self, purpose: Purpose, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        self.files.open(purpose, path)
+    }
+
+    fn create(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        let inner = self.files.create(purpose, path)?;
+        Ok(Box::new(DiskFile { inner, purpose, disk: self.clone() }))
+    }
+
+    fn create_log(&self, purpose: Purpose, path: &Path, capacity: u64) -> io::Result<Arc<dyn LogFile>> {
+        let inner = self.files.create_log(purpose, path, capacity)?;
+        Ok(Arc::new(DiskFile { inner, purpose, disk: self.clone() }))
+    }
+
+    fn sync_file(&self, purpose: Purpose, path: &Path) -> io::Result<()> {
+        if self.lies(Some(purpose)) { Ok(()) } else { self.files.sync_file(purpose, path) }
+    }
+
+    fn rename(&self, purpose: Purpose, from: &Path, to: &Path) -> io::Result<()> {
+        self.files.rename(purpose, from, to)
+    }
+
+    fn remove(&self, purpose: Purpose, path: &Path) -> io::Result<()> {
+        self.files.remove(purpose, path)
+    }
+
+    fn list(&self, purpose: Purpose, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.files.list(purpose, dir)
+    }
+
+    fn create_dir(&self, purpose: Purpose, dir: &Path) -> io::Result<()> {
+        self.files.create_dir(purpose, dir)
+    }
+
+    fn remove_dir(&self, purpose: Purpose, dir: &Path) -> io::Result<()> {
+        self.files.remove_dir(purpose, dir)
+    }
+
+    fn sync_dir(&self, purpose: Purpose, dir: &Path) -> io::Result<()> {
+        if self.lies(None) { Ok(()) } else { self.files.sync_dir(purpose, dir) }
+    }
+
+    fn lock(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        self.files.lock(purpose, path)
+    }
+}
+
+/// A file whose sync may lie.
+struct DiskFile<F> {
+    inner: F,
+    purpose: Purpose,
+    disk: Disk,
+}
+
+impl WriteFile for DiskFile<Box<dyn WriteFile>> {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.inner.append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.disk.lies(Some(self.purpose)) { Ok(()) } else { self.inner.sync() }
+    }
+}
+
+impl LogFile for DiskFile<Arc<dyn LogFile>> {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.inner.append(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.disk.lies(Some(self.purpose)) { Ok(()) } else { self.inner.sync() }
+    }
+
+    fn truncate(&self) -> io::Result<()> {
+        self.inner.truncate()
+    }
+}

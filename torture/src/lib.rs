@@ -1,0 +1,22 @@
+//! Programs that try to make strandline lose something, and a ledger of what they tried.
+//!
+//! Each [`Program`](campaign::Program) does rounds, one a seed, and a round that finds a fault panics. A
+//! [campaign](campaign) runs rounds on all cores, until so many are done or so many minutes have passed, and adds what
+//! it did to the [ledger](ledger), where the next run of it goes on.
+#![allow(missing_docs, reason = "programs, not a library for others")]
+
+pub mod campaign;
+pub mod disk;
+pub mod ledger;
+pub mod life;
+pub mod power_cuts;
+pub mod random;
+pub mod random_lives;
+pub mod story;
+
+use campaign::Program;
+
+/// All programs that do rounds, with the share of the time that `all` gives each.
+pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
+    vec![(Box::new(random_lives::RandomLives), 20), (Box::new(power_cuts::PowerCuts::default()), 30)]
+}
