@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -120,7 +120,7 @@ pub fn run(program: &dyn Program, limits: &Limits, ledger: &Ledger) -> std::io::
             program: program.name().to_owned(),
             commit: ledger::commit(),
             code: code.clone(),
-            at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            at: ledger::now(),
             seconds: leg_began.elapsed().as_secs(),
             first_seed: first_seed + outcome.rounds,
             rounds: done.rounds,

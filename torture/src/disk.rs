@@ -11,12 +11,12 @@ use strandline::{Fs, MemFs};
 /// Which calls that make something durable do nothing, and say that they did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
-    /// All syncs of file contents for a purpose.
+    /// Syncs of file contents for a purpose.
     Files(Purpose),
-    /// All syncs of directories.
-    Directories,
-    /// One of so many syncs of any kind, from the first on.
-    OneIn(u64),
+    /// Syncs of directories, for a purpose or for any.
+    Directories(Option<Purpose>),
+    /// One sync of any kind: that which comes after so many.
+    One(u64),
 }
 
 /// Files in memory. Clones share their files.
@@ -46,14 +46,14 @@ impl Disk {
         Self { files: self.files.power_cut(cut), ..self.clone() }
     }
 
-    /// Whether this sync is to be left out.
-    fn lies(&self, purpose: Option<Purpose>) -> bool {
+    /// Whether this sync, of a file or of a directory, is to be left out.
+    fn lies(&self, purpose: Purpose, of_file: bool) -> bool {
         let nth = self.syncs.fetch_add(1, Ordering::Relaxed);
         match self.lie {
             None => false,
-            Some(Lie::Files(of)) => purpose == Some(of),
-            Some(Lie::Directories) => purpose.is_none(),
-            Some(Lie::OneIn(many)) => nth.is_multiple_of(many),
+            Some(Lie::Files(of)) => of_file && purpose == of,
+            Some(Lie::Directories(of)) => !of_file && of.is_none_or(|of| purpose == of),
+            Some(Lie::One(after)) => nth == after,
         }
     }
 }
@@ -74,7 +74,7 @@ impl Fs for Disk {
     }
 
     fn sync_file(&self, purpose: Purpose, path: &Path) -> io::Result<()> {
-        if self.lies(Some(purpose)) { Ok(()) } else { self.files.sync_file(purpose, path) }
+        if self.lies(purpose, true) { Ok(()) } else { self.files.sync_file(purpose, path) }
     }
 
     fn rename(&self, purpose: Purpose, from: &Path, to: &Path) -> io::Result<()> {
@@ -98,7 +98,7 @@ impl Fs for Disk {
     }
 
     fn sync_dir(&self, purpose: Purpose, dir: &Path) -> io::Result<()> {
-        if self.lies(None) { Ok(()) } else { self.files.sync_dir(purpose, dir) }
+        if self.lies(purpose, false) { Ok(()) } else { self.files.sync_dir(purpose, dir) }
     }
 
     fn lock(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>> {
@@ -119,7 +119,7 @@ impl WriteFile for DiskFile<Box<dyn WriteFile>> {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.disk.lies(Some(self.purpose)) { Ok(()) } else { self.inner.sync() }
+        if self.disk.lies(self.purpose, true) { Ok(()) } else { self.inner.sync() }
     }
 }
 
@@ -129,7 +129,7 @@ impl LogFile for DiskFile<Arc<dyn LogFile>> {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.disk.lies(Some(self.purpose)) { Ok(()) } else { self.inner.sync() }
+        if self.disk.lies(self.purpose, true) { Ok(()) } else { self.inner.sync() }
     }
 
     fn truncate(&self) -> io::Result<()> {

@@ -9,6 +9,7 @@ pub mod campaign;
 pub mod disk;
 pub mod ledger;
 pub mod life;
+pub mod mutants;
 pub mod power_cuts;
 pub mod random;
 pub mod random_lives;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use comfy_table::Table;
 use strandline_torture::campaign::{self, Limits, Outcome, Program};
 use strandline_torture::ledger::{self, Ledger, Sum};
+use strandline_torture::mutants::{self, Choice};
 use strandline_torture::programs;
 
 /// Tries to make strandline lose something.
@@ -36,6 +37,23 @@ enum What {
         minutes: f64,
         #[arg(long)]
         jobs: Option<usize>,
+    },
+    /// Plants faults, and sees whether they are found.
+    Mutants {
+        /// Only those with this in their name.
+        #[arg(long)]
+        named: Option<String>,
+        /// Only syncs that lie.
+        #[arg(long)]
+        sync: bool,
+        /// Only changes of the source, each of which is built.
+        #[arg(long, conflicts_with = "sync")]
+        code: bool,
+        /// Begin nothing new after so long.
+        #[arg(long)]
+        minutes: Option<f64>,
+        #[arg(long, default_value_t = 1)]
+        first_seed: u64,
     },
     /// Runs one program (see below).
     #[command(external_subcommand)]
@@ -95,6 +113,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// The target directory that this program was built in.
+fn target_dir() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.ancestors().nth(2).map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
 fn ledger(path: Option<PathBuf>, none: bool) -> Ledger {
     Ledger::new(if none { None } else { path.or_else(|| Some(Ledger::usual_path())) })
 }
@@ -118,6 +142,11 @@ fn run(arguments: Arguments) -> std::io::Result<bool> {
             }
             println!("{table}");
             Ok(good)
+        }
+        What::Mutants { named, sync, code, minutes, first_seed } => {
+            let ledger = ledger(arguments.ledger, arguments.no_ledger);
+            let choice = Choice { named, sync: !code, code: !sync, time: minutes.map(duration), first_seed };
+            mutants::run(&choice, &ledger, &target_dir())
         }
         What::One(words) => {
             let Some((program, _)) = programs().into_iter().find(|(program, _)| program.name() == words[0]) else {

@@ -11,6 +11,8 @@ use crate::random::Random;
 pub struct PowerCuts {
     /// What the disk lies about, to see that a lie is found out.
     pub lie: Option<Lie>,
+    /// Whether it lies once in a life, at a moment that the seed decides.
+    pub one_lie: bool,
 }
 
 /// Of one life. Later ones come on top of all that the earlier have left.
@@ -27,7 +29,9 @@ impl Program for PowerCuts {
 
     // S6 S11 S17 S21 S23 S28 S29
     fn round(&self, seed: u64, counts: &mut Counts) {
-        let mut life = Runner::new(Random::of_seed(seed), self.lie);
+        let mut random = Random::of_seed(seed);
+        let lie = if self.one_lie { Some(Lie::One(random.random_range(0..200))) } else { self.lie };
+        let mut life = Runner::new(random, lie);
         let mut cuts = 0;
         while cuts < CUTS {
             for _ in 0..life.random.random_range(0..20) {

@@ -1,0 +1,125 @@
+//! Faults in the engine's source, each with the program that must find it.
+
+/// One place that is changed.
+pub struct Change {
+    pub file: &'static str,
+    /// What stands there, exactly once.
+    pub from: &'static str,
+    pub to: &'static str,
+}
+
+impl Change {
+    /// The text with the change.
+    ///
+    /// # Errors
+    /// What is to be changed does not stand there, or more than once.
+    pub fn apply(&self, text: &str) -> Result<String, String> {
+        match text.matches(self.from).count() {
+            1 => Ok(text.replacen(self.from, self.to, 1)),
+            times => Err(format!("{} has {:?} {times} times", self.file, self.from)),
+        }
+    }
+}
+
+/// How long a program may look for it.
+pub enum Until {
+    Rounds(u64),
+    Minutes(f64),
+}
+
+pub struct CodeMutant {
+    pub name: &'static str,
+    pub changes: &'static [Change],
+    pub program: &'static str,
+    pub until: Until,
+}
+
+/// A life of the power cuts is cut 12 times or a little more: some 2,000 cuts.
+const CUTS: Until = Until::Rounds(165);
+const SEEDS: Until = Until::Rounds(2000);
+
+macro_rules! mutants {
+    ($($name:literal, $program:literal, $until:expr, [$($file:literal: $from:literal => $to:literal),+ $(,)?];)*) => {
+        &[$(CodeMutant {
+            name: $name,
+            changes: &[$(Change { file: $file, from: $from, to: $to }),+],
+            program: $program,
+            until: $until,
+        }),*]
+    };
+}
+
+pub const MUTANTS: &[CodeMutant] = mutants![
+    // The log.
+    "log: a record's checksum is not looked at", "power-cuts", CUTS, [
+        "src/log/reader.rs": "Ok(header.fits(place, payload).then_some(record))" => "Ok(Some(record))"];
+    "log: what a torn log has lost is not written down", "power-cuts", CUTS, [
+        "src/db/open.rs": "if let Some(cut) = log.cut {" => "if let Some(cut) = log.cut.filter(|_| false) {"];
+    "log: segments behind a gap are replayed", "power-cuts", CUTS, [
+        "src/log/recovery.rs": "if !plan.goes_on(index, replayed.end, expectation) {" => "if false {"];
+    "log: the whole log is replayed, also what tables cover", "power-cuts", CUTS, [
+        "src/db/open.rs": "if record.position.0 >= covered {" => "if covered < u64::MAX {"];
+    "log: a segment goes although another keyspace needs it", "power-cuts", CUTS, [
+        "src/db/flush.rs": "let start = self.log_needed_from(unit);" => "let start = unit.log_end;"];
+    // Commits.
+    "commit: a synced commit returns before its sync", "power-cuts", CUTS, [
+        "src/db/commit.rs": "(Durability::Synced, Some((log, end))) => log.sync_through(end)," => "(Durability::Synced, Some(_)) => Ok(()),"];
+    "commit: a flush gets ahead of the log", "power-cuts", CUTS, [
+        "src/db/flush.rs": ".and_then(|covered| self.sync_log(covered));" => ".and_then(|_| Ok(self.log()?.proof()));"];
+    "commit: keyspaces that share an unlogged batch are flushed apart", "power-cuts", CUTS, [
+        "src/db/flush.rs": "waiting.extend(keyspace.active.links());" => ""];
+    "commit: the last timestamp is not kept", "power-cuts", CUTS, [
+        "src/db/flush.rs": "changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });" => ""];
+    "commit: a closed time is not kept", "power-cuts", CUTS, [
+        "src/db/retention.rs": "let changes = vec![Change::Closed { timestamp }, Change::LogProved" => "let changes = vec![Change::LogProved"];
+    "commit: a late one is taken for one on time", "lives", SEEDS, [
+        "src/db/pipeline.rs": "Ok(Admitted { timestamp, late })" => "Ok(Admitted { timestamp, late: late && timestamp == 0 })"];
+    // Files.
+    "files: a number is given out twice", "power-cuts", CUTS, [
+        "src/db/open.rs": "next_file: self.state.file_number_bound.max(self.above_all)," => "next_file: self.above_all,"];
+    "files: orphans stay", "power-cuts", CUTS, [
+        "src/db/open.rs": "if !named && entry.is_file {" => "if !named && entry.is_file && kind != FileKind::Table {"];
+    // Retention.
+    "R1: a floor is not kept", "power-cuts", CUTS, [
+        "src/db/compaction_job.rs": "vec![Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor }, Change::LogProved(proof)]" => "vec![Change::LogProved(proof)]",
+        "src/db/flush.rs": "let floor = Change::KeyspaceFloor { id, floor: self.floor };" => "let floor = Change::KeyspaceFloor { id, floor: 0 * self.floor };"];
+    "R1: a floor is kept although commits at or below it may be lost", "power-cuts", CUTS, [
+        "src/db/retention.rs": "self.make_durable(reserved, log_end, |keyspace| keyspace.is_manual(), floor)?;" => "let _ = reserved;"];
+    "R2: the floor does not count", "lives", SEEDS, [
+        "src/merge/decide.rs": "newer.filter(|&newer| newer <= self.floor)" => "newer"];
+    "R2: snapshots do not count", "lives", SEEDS, [
+        "src/merge/decide.rs": "return if self.snapshot_within(timestamp, newer) { Verdict::Keep } else { Verdict::Drop };" => "return Verdict::Drop;"];
+    "R3: snapshots do not count", "lives", SEEDS, [
+        "src/merge/decide.rs": "if self.snapshot_within(0, dead_from) { Verdict::Keep } else { Verdict::DropIfLast }" => "let _ = dead_from; Verdict::DropIfLast"];
+    "R3: of what expired, only snapshots below its timestamp count", "lives", SEEDS, [
+        "src/merge/decide.rs": "=> expires_at.max(timestamp)," => "=> timestamp.max(expires_at.min(timestamp)),"];
+    "R3: what expires above the floor counts as dead", "lives", SEEDS, [
+        "src/merge/decide.rs": "if expires_at <= self.floor => " => "if expires_at > 0 => "];
+    "R3: memtables outside the merge do not count", "lives", SEEDS, [
+        "src/db/merge_job.rs": "Ok(self.late_mems(at_or_below).any(|mem| mem.entries.may_hold(key, at_or_below))" => "Ok(false"];
+    "R3: level 0 outside the merge does not count", "lives", SEEDS, [
+        "src/db/merge_job.rs": "|| self.tree.level(0).iter().any(in_level0)" => "|| self.tree.level(0).iter().filter(|_| false).any(in_level0)"];
+    "R3: deeper levels do not count", "lives", SEEDS, [
+        "src/db/merge_job.rs": "|| (1..LEVELS).any(in_level))" => "|| (1..1).any(in_level))"];
+    "R3: late tables above do not count", "lives", SEEDS, [
+        "src/db/merge_job.rs": "meta.min_timestamp <= at_or_below && (meta.late || level >= self.newer_levels)" => "meta.min_timestamp <= at_or_below && level >= self.newer_levels"];
+    "R3: range tombstones go wherever they lie", "lives", SEEDS, [
+        "src/db/merge_job.rs": "Ok(joined(spans))" => "Ok(joined(Vec::with_capacity(spans.len())))"];
+    // Reads.
+    "reads: a lookup ends at the first version found", "lives", SEEDS, [
+        "src/merge/lookup.rs": "let on_time = |stamp: Stamp| !stamp.late;" => "let on_time = |stamp: Stamp| stamp.timestamp > 0;"];
+    "reads: what expires now is still there", "lives", SEEDS, [
+        "src/merge/lookup.rs": "expires_at > now))" => "expires_at >= now))"];
+];
+
+#[test]
+fn every_mutant_applies() {
+    for mutant in MUTANTS {
+        for change in mutant.changes {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(change.file);
+            let text = std::fs::read_to_string(path).unwrap();
+            assert_ne!(change.apply(&text).unwrap(), text, "{}", mutant.name);
+        }
+        assert!(crate::programs().iter().any(|(program, _)| program.name() == mutant.program), "{}", mutant.program);
+    }
+}

@@ -1,0 +1,145 @@
+//! A copy of the checkout, in which one fault after the other is planted, built and tried.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Found;
+use super::code::{CodeMutant, Until};
+use crate::ledger::{Entry, Ledger};
+
+/// A program that takes longer hangs, which is one way of finding a fault.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub struct Scratch {
+    /// The copy.
+    dir: PathBuf,
+    /// Where it is built, apart from the checkout's own target, so that neither has the other built anew.
+    target: PathBuf,
+    ledger: PathBuf,
+}
+
+impl Scratch {
+    /// Copies what it takes to build, under the target directory.
+    ///
+    /// # Errors
+    /// Something cannot be copied.
+    pub fn make(target: &Path) -> io::Result<Self> {
+        let home = target.join("mutants");
+        let scratch = Self { dir: home.join("copy"), target: home.join("target"), ledger: home.join("ledger.jsonl") };
+        for part in ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml", "src", "torture", "examples", "tests"] {
+            copy(&root().join(part), &scratch.dir.join(part))?;
+        }
+        Ok(scratch)
+    }
+
+    /// Plants the fault, builds, tries, and takes the fault out again.
+    ///
+    /// # Errors
+    /// The fault does not apply, the copy does not build, or the program cannot be started.
+    pub fn run(&self, mutant: &CodeMutant, first_seed: u64) -> io::Result<Found> {
+        let planted: Vec<PathBuf> = mutant.changes.iter().map(|change| self.dir.join(change.file)).collect();
+        for change in mutant.changes {
+            let path = self.dir.join(change.file);
+            let text = change.apply(&fs::read_to_string(&path)?).map_err(io::Error::other)?;
+            fs::write(path, text)?;
+        }
+        let found = self.build().and_then(|()| self.attempt(mutant, first_seed));
+        for (path, change) in planted.iter().zip(mutant.changes) {
+            copy(&root().join(change.file), path)?;
+        }
+        found
+    }
+
+    fn build(&self) -> io::Result<()> {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--quiet", "-p", "strandline-torture"])
+            .current_dir(&self.dir)
+            .env("CARGO_TARGET_DIR", &self.target)
+            // A build for each mutant: what is saved there is more than what the program loses.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+            .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true")
+            .env("RUSTFLAGS", "-Awarnings")
+            .output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("the mutant does not build:\n{}", String::from_utf8_lossy(&output.stderr))))
+    }
+
+    fn attempt(&self, mutant: &CodeMutant, first_seed: u64) -> io::Result<Found> {
+        drop(fs::remove_file(&self.ledger));
+        let mut command = Command::new(self.target.join("release/strandline-torture"));
+        command.arg(mutant.program).args(["--first-seed", &first_seed.to_string(), "--stop-at-first"]);
+        match mutant.until {
+            Until::Rounds(rounds) => command.args(["--rounds", &rounds.to_string()]),
+            Until::Minutes(minutes) => command.args(["--minutes", &minutes.to_string()]),
+        };
+        command.arg("--ledger").arg(&self.ledger).stdout(Stdio::null()).stderr(Stdio::piped());
+        let began = Instant::now();
+        let mut child = command.spawn()?;
+        let stderr = child.stderr.take();
+        let reader = std::thread::spawn(move || stderr.map(io::read_to_string));
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break Some(status);
+            }
+            if began.elapsed() > PATIENCE {
+                child.kill()?;
+                child.wait()?;
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let told = reader.join().ok().flatten().transpose()?.unwrap_or_default();
+        let message = told.lines().skip_while(|line| !line.starts_with("panicked at")).take(2).collect::<Vec<_>>();
+        let (caught, message) = match status.map(|status| status.code()) {
+            None | Some(Some(3)) => (true, "it hangs".to_owned()),
+            Some(Some(0)) => (false, String::new()),
+            Some(Some(1)) => (true, message.join("\n")),
+            Some(code) => (true, format!("the process ended with {code:?}")),
+        };
+        let done: Vec<Entry> = Ledger::new(Some(self.ledger.clone())).entries()?;
+        let rounds: u64 = done.iter().map(|entry| entry.rounds).sum();
+        let counts = done.last().map(|entry| entry.counts.to_string()).unwrap_or_default();
+        Ok(Found {
+            name: mutant.name.to_owned(),
+            program: mutant.program.to_owned(),
+            caught_after: caught.then(|| format!("{rounds} rounds, {counts}")),
+            message,
+            seconds: began.elapsed().as_secs(),
+        })
+    }
+}
+
+/// The checkout that this program was built from.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Copies a file, or a folder with all that is in it, where the copy is not the same already: what is the same keeps
+/// its time, and is not built again.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    if !from.is_dir() {
+        let bytes = fs::read(from)?;
+        if fs::read(to).ok().as_ref() == Some(&bytes) {
+            return Ok(());
+        }
+        return fs::write(to, bytes);
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        if !from.join(entry.file_name()).exists() {
+            if entry.path().is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        }
+    }
+    for entry in fs::read_dir(from)? {
+        let name = entry?.file_name();
+        copy(&from.join(&name), &to.join(&name))?;
+    }
+    Ok(())
+}
