@@ -5,6 +5,7 @@
 //! it did to the [ledger](ledger), where the next run of it goes on.
 #![allow(missing_docs, reason = "programs, not a library for others")]
 
+pub mod busy_cuts;
 pub mod campaign;
 pub mod disk;
 pub mod ledger;
@@ -19,5 +20,9 @@ use campaign::Program;
 
 /// All programs that do rounds, with the share of the time that `all` gives each.
 pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
-    vec![(Box::new(random_lives::RandomLives), 20), (Box::new(power_cuts::PowerCuts::default()), 30)]
+    vec![
+        (Box::new(random_lives::RandomLives), 20),
+        (Box::new(power_cuts::PowerCuts::default()), 30),
+        (Box::new(busy_cuts::BusyCuts), 10),
+    ]
 }

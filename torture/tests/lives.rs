@@ -1,5 +1,6 @@
 //! Short forms of the programs, as tests.
 
+use strandline_torture::busy_cuts::BusyCuts;
 use strandline_torture::campaign::{Counts, Program};
 use strandline_torture::life::Runner;
 use strandline_torture::power_cuts::PowerCuts;
@@ -25,6 +26,12 @@ fn the_database_agrees_with_the_model() {
 #[test]
 fn what_was_promised_survives_power_cuts() {
     rounds(&PowerCuts::default(), 1..31);
+}
+
+// S6 S11 S21 S22
+#[test]
+fn what_was_promised_survives_crashes_among_threads() {
+    rounds(&BusyCuts, 1..6);
 }
 
 #[test]

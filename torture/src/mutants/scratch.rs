@@ -29,6 +29,7 @@ impl Scratch {
     pub fn make(target: &Path) -> io::Result<Self> {
         let home = target.join("mutants");
         let scratch = Self { dir: home.join("copy"), target: home.join("target"), ledger: home.join("ledger.jsonl") };
+        fs::create_dir_all(&scratch.dir)?;
         for part in ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml", "src", "torture", "examples", "tests"] {
             copy(&root().join(part), &scratch.dir.join(part))?;
         }
