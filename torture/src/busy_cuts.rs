@@ -87,8 +87,12 @@ impl Program for BusyCuts {
                 let (db, spaces, stop) = (&db, &spaces, &stop);
                 scope.spawn(move || write(db, spaces, writer, sent, random, stop));
             }
-            for _ in 0..IMAGES {
-                thread::sleep(Duration::from_micros(random.random_range(0..1000)));
+            for nth in 0..IMAGES {
+                let share = WRITERS * COMMITS / IMAGES;
+                let wanted = nth * share + random.random_range(0..share);
+                while begun(&book) < wanted {
+                    thread::yield_now();
+                }
                 match random.random_range(0..6) {
                     0 => db.flush().unwrap(),
                     1 => db.compact().unwrap(),
@@ -98,8 +102,7 @@ impl Program for BusyCuts {
                 let acknowledged = acknowledged(&book);
                 let killed = random.random();
                 let files = if killed { fs.kill() } else { fs.power_cut(random.random::<u64>()) };
-                let begun: usize = book.iter().map(|sent| sent.lock().unwrap().len()).sum();
-                let busy = acknowledged.len() < begun;
+                let busy = acknowledged.len() < begun(&book);
                 images.push(Image { files, killed, acknowledged, busy });
             }
         });
@@ -161,7 +164,16 @@ fn write(
         sent.lock().unwrap().push(Sent { durability, acknowledged: None });
         let timestamp = db.commit_with(batch, CommitOptions::new().durability(durability)).unwrap();
         sent.lock().unwrap()[number].acknowledged = Some(timestamp);
+        if random.random_range(0..4) == 0 {
+            // Or all would be over before the others have their turn.
+            thread::sleep(Duration::from_micros(10));
+        }
     }
+}
+
+/// How many commits were sent.
+fn begun(book: &Book) -> usize {
+    book.iter().map(|sent| sent.lock().unwrap().len()).sum()
 }
 
 fn acknowledged(book: &Book) -> BTreeSet<Name> {
