@@ -213,6 +213,44 @@ fn a_failed_sync_is_not_taken_back_by_a_later_one_that_succeeds() {
     }
 }
 
+// S25, S21, S22: a sync fails, the process ends, and the next one finds in the page cache what the disk never got
+#[test]
+fn a_failed_sync_is_not_taken_back_by_a_restart() {
+    for seed in 0..400 {
+        let mut dice = Dice::new(seed);
+        let (mut memory, mut promises) = (MemFs::new(), Promises::default());
+        let mut context = format!("seed {seed}");
+        for life in 0..4 {
+            let fs = FaultFs::new(memory.clone());
+            let operation = if dice.one_in(4) { Operation::SyncDir } else { Operation::Sync };
+            let nth = dice.below(12);
+            // The last one meets no fault.
+            if life < 3 {
+                let (operation, repeat) = (Some(operation), dice.one_in(2));
+                fs.inject(Fault { purpose: None, operation, nth, kind: FaultKind::Io, repeat });
+                context += &format!(", {operation:?} {nth} fails, from then on: {repeat}");
+            }
+            if let Ok(handles) = open(small(&memory).fs(fs)) {
+                promises.reopened(&handles);
+                for _ in 0..5 + dice.below(30) {
+                    if promises.step(&handles, &mut dice).is_err() && dice.one_in(2) {
+                        break;
+                    }
+                }
+                memory = memory.kill();
+            } else {
+                memory = memory.kill();
+            }
+            for cut in [PowerCut::Lose, PowerCut::Random(seed), PowerCut::Keep] {
+                let context = format!("{context}, {cut:?}");
+                let image = open(small(&memory.power_cut(cut))).unwrap_or_else(|error| panic!("{context}: {error}"));
+                promises.check(&image, After::PowerCut, &context);
+            }
+        }
+        promises.check(&open(small(&memory)).unwrap(), After::Killed, &context);
+    }
+}
+
 fn fill(keyspace: &Keyspace, from: u32) -> (u32, Error) {
     for n in from.. {
         if let Err(error) = keyspace.put(format!("{n:06}"), "a value that takes some room on the disk") {

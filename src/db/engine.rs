@@ -82,8 +82,6 @@ pub(crate) struct Engine {
     log: ArcSwapOption<Log>,
     /// Where the next log begins, while there is none.
     pub(crate) next_log: Mutex<LogStart>,
-    /// Segments of logs that have failed and were replaced, to be removed.
-    pub(crate) retired_segments: Mutex<Vec<FileNumber>>,
     /// Held while a keyspace is made or dropped, while the floor of `Manual` ones is raised or a time is closed, and by
     /// `resume`.
     pub(crate) keyspaces: Mutex<()>,
@@ -147,7 +145,6 @@ impl Engine {
             in_flight: InFlight::default(),
             log: ArcSwapOption::empty(),
             next_log: Mutex::new(parts.next_log),
-            retired_segments: Mutex::new(Vec::new()),
             keyspaces: Mutex::new(()),
             compaction_rate: parts.options.compaction_bytes_per_second.map(|rate| Mutex::new(RateLimiter::new(rate))),
             pressure: super::pressure::PressureGauge::default(),

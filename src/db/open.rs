@@ -3,11 +3,12 @@
 //! The first part only reads ([`recover`]): the manifest's state, the log replayed behind it into memtables. The second
 //! writes ([`Engine::start_writing`]), and each step makes durable what the next one relies on (L1, L3):
 //!
-//! 1. sync the log segments that were replayed: they may have been in the page cache only;
-//! 2. write a new manifest with the state, with the cut if the log was torn, and with fresh file numbers set aside, and
-//!    switch `CURRENT` to it: from here on the cut tail does not exist;
+//! 1. write the log's tail anew, what nothing proves synced, into new segments, and sync them: the old ones may be in
+//!    the page cache only, and a sync of them may succeed without writing (L2);
+//! 2. write a new manifest with the state, with the cut if there was a tail, and with fresh file numbers set aside, and
+//!    switch `CURRENT` to it: from here on the old tail does not exist;
 //! 3. remove what nothing names: orphans of a crash, dead segments, older manifests;
-//! 4. begin a new log segment; nothing is ever appended to an old one.
+//! 4. begin a new log segment, if step 1 had nothing to do; nothing is ever appended to an old one.
 //!
 //! Nothing is flushed. Where the disk is full the second part fails; the database opens all the same, serves reads, and
 //! `resume` tries again (S26). A read-only opening ends after the first part.
@@ -28,7 +29,7 @@ use super::world::{Current, Horizon, KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber, parse_file_name};
 use crate::fs::{DirEntry, FileLock, Fs, Purpose, StdFs};
-use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, RecordRef, Recovered};
+use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
 use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
 use crate::options::Options;
 use crate::sync::Arc;
@@ -228,7 +229,7 @@ impl Found {
             current: Current::new(self.world, self.horizon),
             commit,
             next_file: self.state.file_number_bound.max(self.above_all),
-            next_log: self.rest.log.next,
+            next_log: LogStart { position: self.rest.log.end, ..self.rest.log.next },
             manifest: ManifestCell::Recovered(Box::new(self.state)),
             lock,
         };
@@ -357,28 +358,60 @@ impl<'a> Replay<'a> {
 
 impl Engine {
     /// The second part of opening; see the top of this file.
-    fn start_writing(self: &Arc<Self>, log: &Recovered) -> Result<()> {
-        log::sync_survivors(&*self.fs, &self.dir, log)?;
-        tracing::debug!(clean = log.clean, end = log.end().0, "log replayed");
+    fn start_writing(self: &Arc<Self>, found: &Recovered) -> Result<()> {
+        let (proved, end) = (found.next.position.0, found.end.0);
+        tracing::debug!(clean = found.clean, proved, end, "log replayed");
         let mut cell = self.manifest.lock();
         let mut state = cell.state().clone();
         state.file_number_bound = self.set_numbers_aside();
-        let proved = &mut state.log.proved;
-        proved.position = proved.position.max(log.end());
-        proved.ordinal = proved.ordinal.max(log.segments.last().map_or(0, |last| last.ordinal));
-        if let Some(cut) = log.cut {
+        if let Some(cut) = found.cut {
             state = state.after(&Edit::from(vec![Change::LogCut(cut)]))?;
         }
         let number = self.allocate_file()?;
-        let manifest = Manifest::create(Arc::clone(&self.fs), &self.dir, number, state)?;
-        self.remove_orphans(&manifest, &log.dead)?;
-        // Should it not come into use its ordinal is spent all the same.
-        *self.next_log.lock() = LogStart { ordinal: log.next.ordinal.saturating_add(1), ..log.next };
-        let begun = self.begin_log(log.next, log.segments.clone())?;
+        let copied = if found.has_tail() { Some(self.copy_tail(found)?) } else { None };
+        let proof = copied.as_ref().map_or_else(|| found.proof(), |log| log.proof());
+        let proved = &mut state.log.proved;
+        *proved = Proof { ordinal: proved.ordinal.max(proof.ordinal), position: proved.position.max(proof.position) };
+        let manifest = Manifest::prepare(Arc::clone(&self.fs), &self.dir, number, state)
+            .inspect_err(|_| copied.iter().for_each(|log| self.give_up_copy(log, found)))?;
+        // From an error of this on `CURRENT` may name it, so nothing that it names may be removed (L3).
+        manifest.take_over()?;
+        self.remove_orphans(|kind, number| match kind {
+            FileKind::Table => !manifest.state().has_table(number),
+            FileKind::Log => found.dead.contains(&number),
+            FileKind::Manifest => number != manifest.number(),
+        })?;
+        let begun = match copied {
+            Some(log) => log,
+            None => self.begin_next_log(found)?,
+        };
         begun.mark_manifest(manifest.number(), manifest.len())?;
         *cell = ManifestCell::Writing(Box::new(manifest));
         self.set_log(Some(begun));
         Ok(())
+    }
+
+    /// The log that goes on behind what was found proved.
+    fn begin_next_log(self: &Arc<Self>, found: &Recovered) -> Result<Arc<Log>> {
+        // Should it not come into use its ordinal is spent all the same.
+        self.next_log.lock().ordinal = found.next.ordinal.saturating_add(1);
+        self.begin_log(found.next, found.kept())
+    }
+
+    /// The same, with the tail in it, on stable storage.
+    fn copy_tail(self: &Arc<Self>, found: &Recovered) -> Result<Arc<Log>> {
+        let log = self.begin_next_log(found)?;
+        let copied = log::copy_tail(&*self.fs, &self.dir, found, &log);
+        self.next_log.lock().ordinal = log.successor().ordinal;
+        copied.inspect_err(|_| self.give_up_copy(&log, found))?;
+        Ok(log)
+    }
+
+    /// Removes what [`copy_tail`](Self::copy_tail) has begun: nothing names it, and a full disk needs the room.
+    fn give_up_copy(&self, log: &Log, found: &Recovered) {
+        for segment in log.segments().iter().filter(|segment| segment.ordinal >= found.next.ordinal) {
+            self.remove_quietly(Purpose::Log, &FileKind::Log.path(&self.dir, segment.number));
+        }
     }
 
     pub(crate) fn begin_log(self: &Arc<Self>, start: LogStart, live: Vec<log::SegmentInfo>) -> Result<Arc<Log>> {
@@ -396,16 +429,12 @@ impl Engine {
         Ok(Arc::new(Log::create(env, start, live)?))
     }
 
-    /// Removes numbered files that neither the manifest nor the log names: what a crash left behind (S29).
-    fn remove_orphans(&self, manifest: &Manifest, dead_segments: &[FileNumber]) -> Result<()> {
+    /// Removes numbered files that neither the manifest nor the log names: what a crash, or a failure, left behind
+    /// (S29).
+    pub(crate) fn remove_orphans(&self, is_orphan: impl Fn(FileKind, FileNumber) -> bool) -> Result<()> {
         for entry in self.fs.list(Purpose::Directory, &self.dir).at_path(&self.dir)? {
-            let Some((kind, number)) = parse_file_name(&entry.name) else { continue };
-            let named = match kind {
-                FileKind::Table => manifest.state().has_table(number),
-                FileKind::Log => !dead_segments.contains(&number),
-                FileKind::Manifest => number == manifest.number(),
-            };
-            if !named && entry.is_file {
+            let orphan = parse_file_name(&entry.name).is_some_and(|(kind, number)| is_orphan(kind, number));
+            if orphan && entry.is_file {
                 self.remove_quietly(Purpose::Directory, &self.dir.join(&entry.name));
             }
         }

@@ -95,13 +95,7 @@ impl Engine {
         manifest.take_over()?;
 
         // From here on the old log and the old manifest do not exist.
-        let old_segments =
-            self.log_if_any().iter().flat_map(|log| log.segments()).map(|segment| segment.number).collect::<Vec<_>>();
-        self.retired_segments.lock().extend(old_segments);
-        let old_manifest = match std::mem::replace(&mut *cell, ManifestCell::Writing(Box::new(manifest))) {
-            ManifestCell::Writing(old) => Some(old.number()),
-            ManifestCell::Recovered(_) => None,
-        };
+        *cell = ManifestCell::Writing(Box::new(manifest));
         self.set_log(None);
         // Should the new log not come into use its ordinal is spent all the same.
         *self.next_log.lock() = LogStart { ordinal: start.ordinal.saturating_add(1), ..start };
@@ -128,13 +122,15 @@ impl Engine {
         if let ManifestCell::Writing(manifest) = &*cell {
             log.mark_manifest(manifest.number(), manifest.len())?;
         }
+        let live = log.segments();
         self.set_log(Some(log));
-        for segment in self.retired_segments.lock().drain(..) {
-            self.remove_quietly(Purpose::Log, &FileKind::Log.path(&self.dir, segment));
-        }
-        if let Some(old) = old_manifest {
-            self.remove_quietly(Purpose::Manifest, &FileKind::Manifest.path(&self.dir, old));
-        }
+        // Tables that nothing names may still be read by who held them before.
+        let swept = self.remove_orphans(|kind, found| match kind {
+            FileKind::Table => false,
+            FileKind::Log => live.iter().all(|segment| segment.number != found),
+            FileKind::Manifest => found != number,
+        });
+        swept.unwrap_or_else(|error| tracing::warn!(%error, "what the failure has left stays until the next opening"));
         Ok(())
     }
 }

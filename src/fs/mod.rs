@@ -80,6 +80,12 @@ pub trait Fs: Send + Sync + 'static {
     /// Takes the lock file at `path` (made if missing) for as long as the returned value lives. `WouldBlock`: somebody,
     /// in this or another process, has it.
     fn lock(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>>;
+    /// A wrapper has made a sync of the file or directory at `path` fail. What simulates files may then do what systems
+    /// do: take what is not durable for written, so that a later sync succeeds and writes nothing of it. Where files
+    /// are real there is nothing to do.
+    fn sync_failed(&self, path: &Path) {
+        let _ = path;
+    }
 }
 
 /// A file open for reading at any place.

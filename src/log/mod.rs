@@ -51,7 +51,7 @@ mod writer;
 pub(crate) use plan::{Cut, Expectation, LogStart, Proof};
 pub(crate) use reader::RecordRef;
 pub(crate) use record::COMMIT;
-pub(crate) use recovery::{Recovered, recover, sync_survivors};
+pub(crate) use recovery::{Recovered, copy_tail, recover};
 pub(crate) use segment::SegmentInfo;
 pub(crate) use writer::{Log, LogEnv};
 

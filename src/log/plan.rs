@@ -1,5 +1,7 @@
 //! Which segments are the log, and how it may end: decisions over plain data, without a file.
 
+use std::cmp::Reverse;
+
 use super::LogPosition;
 use super::segment::SegmentHeader;
 use crate::format::{DecodeError, FileNumber};
@@ -48,8 +50,14 @@ impl Expectation {
         cut.unwrap_or(ordinal.saturating_add(1))
     }
 
+    /// Which segment is the first: where a cut stands at the very start, nothing is needed of the segment that it cuts.
+    fn first(&self) -> u64 {
+        let cut = |cut: &&Cut| cut.ordinal == self.start.ordinal && cut.end <= self.start.position;
+        self.cuts.iter().filter(cut).map(|cut| cut.next_ordinal).max().unwrap_or(self.start.ordinal)
+    }
+
     fn is_dead(&self, ordinal: u64) -> bool {
-        ordinal < self.start.ordinal || self.cuts.iter().any(|cut| cut.ordinal < ordinal && ordinal < cut.next_ordinal)
+        ordinal < self.first() || self.cuts.iter().any(|cut| cut.ordinal < ordinal && ordinal < cut.next_ordinal)
     }
 
     /// The least ordinal that neither the manifest nor `seen` (the highest ordinal in the directory) knows as used.
@@ -73,17 +81,15 @@ pub(super) struct Plan {
     pub(super) chain: Vec<Link>,
     /// Those without a valid header.
     pub(super) damaged: Vec<(FileNumber, DecodeError)>,
-    /// Those that the manifest declares dead: below what is needed, or cut off.
+    /// Those that the manifest declares dead, below what is needed or cut off; and what an opening began that came to
+    /// nothing, where a later one has used its ordinal.
     pub(super) dead: Vec<FileNumber>,
     /// The highest ordinal seen.
     pub(super) seen: u64,
 }
 
-/// Sorts the segments of a directory. Two live segments with one ordinal are an error: the number of the second.
-pub(super) fn plan(
-    found: Vec<(FileNumber, Result<SegmentHeader, DecodeError>)>,
-    expectation: &Expectation,
-) -> Result<Plan, FileNumber> {
+/// Sorts the segments of a directory.
+pub(super) fn plan(found: Vec<(FileNumber, Result<SegmentHeader, DecodeError>)>, expectation: &Expectation) -> Plan {
     let mut plan = Plan { chain: Vec::new(), damaged: Vec::new(), dead: Vec::new(), seen: 0 };
     for (number, header) in found {
         match header {
@@ -98,16 +104,18 @@ pub(super) fn plan(
             }
         }
     }
-    plan.chain.sort_by_key(|link| (link.header.ordinal, link.number));
-    for (one, two) in plan.chain.iter().zip(plan.chain.iter().skip(1)) {
-        if one.header.ordinal == two.header.ordinal {
-            return Err(two.number);
-        }
-    }
-    // The manifest's ordinal may be that of an earlier segment than the one that holds the position.
-    let needless = plan.chain.iter().skip(1).take_while(|next| next.header.start <= expectation.start.position).count();
+    // An opening that fails removes what it began, and that removal may be undone: the newest of an ordinal counts.
+    plan.chain.sort_by_key(|link| (link.header.ordinal, Reverse(link.number)));
+    plan.chain.dedup_by(|later, kept| {
+        let is_double = later.header.ordinal == kept.header.ordinal;
+        plan.dead.extend(is_double.then_some(later.number));
+        is_double
+    });
+    // The manifest's ordinal may be that of an earlier segment than the one that holds the position. One that starts
+    // just there may be a copy of the tail that was not finished: then the one before is needed.
+    let needless = plan.chain.iter().skip(1).take_while(|next| next.header.start < expectation.start.position).count();
     plan.dead.extend(plan.chain.drain(..needless).map(|link| link.number));
-    Ok(plan)
+    plan
 }
 
 /// How far replay came: the live segments are the first `live` of the chain.
@@ -117,14 +125,15 @@ pub(super) struct Reached {
     pub(super) end: LogPosition,
     /// Whether anything but zeros lies behind the end in its segment, up to where that was cut.
     pub(super) torn: bool,
-    /// The highest position proved synced.
+    /// The highest position proved synced; at least the one that is needed.
     pub(super) proved: LogPosition,
 }
 
 /// How the log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Here, and a new segment gets this ordinal; with a cut, once that is durable.
+    /// It may end where replay stopped. New segments begin with this ordinal, at what is proved; with a cut, once that
+    /// is durable. What lies behind in the old ones is dead from then on, and has to be in the new ones by then.
     Here { next_ordinal: u64, cut: Option<Cut> },
     /// It should go on in a segment that is not there.
     Missing { ordinal: u64 },
@@ -148,22 +157,25 @@ impl Plan {
     /// Whether the log may end where replay stopped, and what that entails (L1).
     pub(super) fn ending(&self, reached: Reached, expectation: &Expectation) -> Ending {
         let last = reached.live.checked_sub(1).and_then(|last| self.chain.get(last));
-        let following = last.map_or(expectation.start.ordinal, |last| expectation.after(last.header.ordinal));
+        let following = last.map_or(expectation.first(), |last| expectation.after(last.header.ordinal));
         let later = self.chain.get(reached.live);
         if reached.end < reached.proved || following <= expectation.proved.ordinal {
             return self.broken(last, following, later, reached.torn, expectation.proved.ordinal);
         }
+        // Of a segment in which nothing is proved not even the name is.
+        let end = reached.proved;
+        let kept = self.chain.iter().take(reached.live).take_while(|link| link.header.start < end).count();
+        let last = kept.checked_sub(1).and_then(|last| self.chain.get(last));
         // A header that cannot be read may have had any of the ordinals that come next.
         let unreadable = self.unreadable_after(last).count();
         let next_ordinal = expectation.unused(self.seen).saturating_add(unreadable as u64);
         let moved = last.is_some_and(|last| {
-            next_ordinal != following
-                || expectation.limit(last.header.ordinal).is_some_and(|limit| limit != reached.end)
+            let ordinal = last.header.ordinal;
+            next_ordinal != expectation.after(ordinal) || expectation.limit(ordinal).is_some_and(|limit| limit != end)
         });
         let ordinal = last.map_or(expectation.start.ordinal, |last| last.header.ordinal);
-        let cut = Cut { ordinal, end: reached.end, next_ordinal };
-        let needed = reached.torn || moved || later.is_some() || unreadable > 0;
-        Ending::Here { next_ordinal, cut: needed.then_some(cut) }
+        let needed = reached.torn || end < reached.end || moved || kept < self.chain.len() || unreadable > 0;
+        Ending::Here { next_ordinal, cut: needed.then_some(Cut { ordinal, end, next_ordinal }) }
     }
 
     /// Names what is wrong with a log that ends below what is proved.
@@ -232,17 +244,19 @@ mod tests {
     fn below_the_start_and_between_cuts_is_dead() {
         let found = || vec![segment(2, 0), segment(3, 50), segment(4, 100), segment(5, 150), segment(7, 120)];
         let expectation = expecting(at(3, 60), &[cut(4, 120, 7)]);
-        assert_eq!(ordinals(&plan(found(), &expectation).unwrap()), [3, 4, 7]);
+        assert_eq!(ordinals(&plan(found(), &expectation)), [3, 4, 7]);
         // The start lies in a later segment than the ordinal says.
-        assert_eq!(ordinals(&plan(found(), &expecting(at(3, 100), &[])).unwrap()), [4, 5, 7]);
+        assert_eq!(ordinals(&plan(found(), &expecting(at(3, 101), &[]))), [4, 5, 7]);
+        assert_eq!(ordinals(&plan(found(), &expecting(at(3, 100), &[]))), [3, 4, 5, 7]);
         // Two of one ordinal.
-        assert_eq!(plan(vec![segment(3, 0), (FileNumber(99), segment(3, 0).1)], &expectation), Err(FileNumber(99)));
+        let doubled = plan(vec![segment(3, 0), (FileNumber(99), segment(3, 0).1)], &expectation);
+        assert_eq!((doubled.chain[0].number, doubled.dead), (FileNumber(99), vec![FileNumber(30)]));
     }
 
     #[test]
     fn a_segment_goes_on_if_ordinal_and_start_follow() {
         let expectation = expecting(at(3, 60), &[cut(4, 120, 7)]);
-        let plan = plan(vec![segment(3, 50), segment(4, 100), segment(7, 120)], &expectation).unwrap();
+        let plan = plan(vec![segment(3, 50), segment(4, 100), segment(7, 120)], &expectation);
         for (index, end, goes_on) in [(0, 60, true), (1, 100, true), (1, 99, false), (2, 120, true), (2, 121, false)] {
             assert_eq!(plan.goes_on(index, LogPosition(end), &expectation), goes_on, "{index} {end}");
         }
@@ -250,23 +264,28 @@ mod tests {
     }
 
     #[test]
-    fn a_log_ends_where_nothing_proves_more() {
+    fn a_log_ends_where_nothing_proves_more_and_goes_on_from_what_is_proved() {
         type Found = Vec<(FileNumber, Result<SegmentHeader, DecodeError>)>;
         type Case<'a> = (&'a str, Found, &'a [Cut], Reached, u64, Option<Cut>);
         let start = at(3, 60);
-        let cases: [Case<'_>; 8] = [
+        let two = || vec![segment(3, 50), segment(4, 90)];
+        let cases: [Case<'_>; 12] = [
             ("in order", vec![segment(3, 50)], &[], reached(1, 90, 90), 4, None),
-            ("torn", vec![segment(3, 50)], &[], Reached { torn: true, ..reached(1, 90, 0) }, 4, Some(cut(3, 90, 4))),
-            ("later", vec![segment(3, 50), segment(5, 99)], &[], reached(1, 90, 0), 6, Some(cut(3, 90, 6))),
-            ("no header", vec![segment(3, 50), damaged(40)], &[], reached(1, 90, 0), 5, Some(cut(3, 90, 5))),
-            ("old without header", vec![damaged(29), segment(3, 50)], &[], reached(1, 90, 0), 4, None),
-            ("cut and nothing new", vec![segment(3, 50)], &[cut(3, 90, 6)], reached(1, 90, 0), 6, None),
-            ("before its cut", vec![segment(3, 50)], &[cut(3, 90, 6)], reached(1, 80, 0), 6, Some(cut(3, 80, 6))),
+            ("torn", vec![segment(3, 50)], &[], Reached { torn: true, ..reached(1, 90, 90) }, 4, Some(cut(3, 90, 4))),
+            ("later", vec![segment(3, 50), segment(5, 99)], &[], reached(1, 90, 90), 6, Some(cut(3, 90, 6))),
+            ("no header", vec![segment(3, 50), damaged(40)], &[], reached(1, 90, 90), 5, Some(cut(3, 90, 5))),
+            ("old without header", vec![damaged(29), segment(3, 50)], &[], reached(1, 90, 90), 4, None),
+            ("cut and nothing new", vec![segment(3, 50)], &[cut(3, 90, 6)], reached(1, 90, 90), 6, None),
+            ("before its cut", vec![segment(3, 50)], &[cut(3, 90, 6)], reached(1, 80, 80), 6, Some(cut(3, 80, 6))),
             ("none at all", vec![], &[cut(3, 60, 6)], reached(0, 60, 60), 6, None),
+            ("a tail", vec![segment(3, 50)], &[], reached(1, 90, 70), 4, Some(cut(3, 70, 4))),
+            ("a tail over two", two(), &[], reached(2, 120, 70), 5, Some(cut(3, 70, 5))),
+            ("a tail with a segment", two(), &[], reached(2, 120, 90), 5, Some(cut(3, 90, 5))),
+            ("all is tail", vec![segment(3, 60)], &[], reached(1, 90, 60), 4, Some(cut(3, 60, 4))),
         ];
         for (what, found, cuts, reached, next_ordinal, cut) in cases {
             let expectation = expecting(start, cuts);
-            let ending = plan(found, &expectation).unwrap().ending(reached, &expectation);
+            let ending = plan(found, &expectation).ending(reached, &expectation);
             assert_eq!(ending, Ending::Here { next_ordinal, cut }, "{what}");
         }
     }
@@ -291,11 +310,15 @@ mod tests {
             ("all gone", vec![], reached(0, 60, 100), Ending::Missing { ordinal: 3 }),
         ] {
             let expectation = expecting(at(3, 60), &[]);
-            assert_eq!(plan(found, &expectation).unwrap().ending(reached, &expectation), ending, "{what}");
+            assert_eq!(plan(found, &expectation).ending(reached, &expectation), ending, "{what}");
         }
         let known = Proof { ordinal: 4, position: LogPosition(0) };
         let expectation = Expectation { proved: known, ..expecting(at(3, 60), &[]) };
-        let ending = plan(vec![segment(3, 50)], &expectation).unwrap().ending(reached(1, 90, 0), &expectation);
+        let ending = plan(vec![segment(3, 50)], &expectation).ending(reached(1, 90, 60), &expectation);
         assert_eq!(ending, Ending::Missing { ordinal: 4 });
+        // Where the first segment was cut off whole, nothing of it is missing.
+        let expectation = Expectation { cuts: vec![cut(3, 60, 5)], ..expectation };
+        let ending = plan(vec![], &expectation).ending(reached(0, 60, 60), &expectation);
+        assert_eq!(ending, Ending::Here { next_ordinal: 5, cut: None });
     }
 }

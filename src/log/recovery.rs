@@ -5,14 +5,20 @@
 //! 3. Survey all record headers for the highest position that is proved synced.
 //! 4. Replay from the start until something is not valid or does not go on.
 //! 5. [`Plan::ending`]: may the log end there? If so, what is dead, and which cut says so from now on?
+//!
+//! What lies above the highest position proved synced is the **tail**. It was read, so it may be in the page cache
+//! only; and after a sync that failed the system takes it for written, so that no sync of these files proves anything
+//! any more (L2). Who goes on writes it anew ([`copy_tail`]), and the old tail dies by the cut. What is below was synced
+//! for good, names included, and needs nothing.
 
 use std::path::Path;
 
 use super::LogPosition;
-use super::plan::{Cut, Ending, Expectation, Link, LogStart, Plan, Reached, plan};
+use super::plan::{Cut, Ending, Expectation, Link, LogStart, Plan, Proof, Reached, plan};
 use super::reader::{RecordRef, SegmentReader};
 use super::record::{CLOSE, COMMIT, MANIFEST_MARK, NEWEST_KIND, RECORD_HEADER_LEN};
-use super::segment::{SEGMENT_HEADER_LEN, SegmentInfo};
+use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentInfo};
+use super::writer::Log;
 use crate::Result;
 use crate::error::{AtPath, Error};
 use crate::format::{DecodeError, Decoder, FileKind, FileNumber, MAY_SKIP, parse_file_name};
@@ -21,14 +27,17 @@ use crate::fs::{Fs, Purpose};
 /// What recovery found.
 #[derive(Debug)]
 pub(crate) struct Recovered {
-    /// Where the log ends and the next segment starts.
+    /// Where the next segment starts: at the highest position proved synced.
     pub(crate) next: LogStart,
-    /// If any: to be made durable in the manifest before anything new is written or anything dead removed.
+    /// Where the log ends: behind its last commit, if that lies in the tail. Marks and a close behind it speak of what
+    /// the next manifest replaces.
+    pub(crate) end: LogPosition,
+    /// If any: to be made durable in the manifest, once the tail is, and before anything else is written or anything
+    /// dead removed.
     pub(crate) cut: Option<Cut>,
-    /// The live segments, oldest first.
+    /// What was replayed, oldest first.
     pub(crate) segments: Vec<SegmentInfo>,
-    /// Segments to be removed, after [`sync_survivors`]: a power cut must not leave neither them nor what replaces
-    /// them.
+    /// Segments to be removed once the cut is durable: a power cut must not leave neither them nor what replaces them.
     pub(crate) dead: Vec<FileNumber>,
     /// The furthest manifest mark: of the manifest with this number, this many bytes are on stable storage.
     pub(crate) manifest_proof: Option<(FileNumber, u64)>,
@@ -37,8 +46,20 @@ pub(crate) struct Recovered {
 }
 
 impl Recovered {
-    pub(crate) fn end(&self) -> LogPosition {
-        self.next.position
+    /// The segments that stay, oldest first: all that is in them was synced.
+    pub(crate) fn kept(&self) -> Vec<SegmentInfo> {
+        let proved = self.next.position;
+        let kept = self.segments.iter().filter(|segment| segment.start < proved);
+        kept.map(|segment| SegmentInfo { end: segment.end.min(proved), ..*segment }).collect()
+    }
+
+    /// What may be said of the log while there is nothing but what stays.
+    pub(crate) fn proof(&self) -> Proof {
+        Proof { ordinal: self.kept().last().map_or(0, |last| last.ordinal), position: self.next.position }
+    }
+
+    pub(crate) fn has_tail(&self) -> bool {
+        self.next.position < self.end
     }
 }
 
@@ -57,9 +78,7 @@ pub(crate) fn recover(
         bytes = bytes.saturating_add(reader.len);
         found.push((*number, reader.header()?));
     }
-    let plan = plan(found, expectation).map_err(|number| {
-        Error::corruption(FileKind::Log.path(dir, number), 0, "another segment has the same ordinal")
-    })?;
+    let plan = plan(found, expectation);
     let proved = survey(fs, dir, &plan, expectation, bytes)?;
     let replayed = replay(fs, dir, &plan, expectation, apply)?;
     let reached = Reached { live: replayed.segments.len(), end: replayed.end, torn: replayed.torn, proved };
@@ -76,25 +95,39 @@ pub(crate) fn recover(
             return Err(Error::corruption(FileKind::Log.path(dir, last), replayed.end_offset, reason));
         }
     };
-    let live = |number: &FileNumber| replayed.segments.iter().any(|segment| segment.number == *number);
-    Ok(Recovered {
-        next: LogStart { ordinal: next_ordinal, position: replayed.end },
+    let mut recovered = Recovered {
+        next: LogStart { ordinal: next_ordinal, position: proved },
+        end: replayed.worth.max(proved),
         cut,
-        dead: numbers.iter().copied().filter(|number| !live(number)).collect(),
+        dead: numbers,
         manifest_proof: replayed.manifest_proof,
-        clean: replayed.closed && cut.is_none(),
+        clean: replayed.closed && !replayed.torn,
         segments: replayed.segments,
-    })
+    };
+    let kept = recovered.kept();
+    recovered.dead.retain(|number| kept.iter().all(|kept| kept.number != *number));
+    Ok(recovered)
 }
 
-/// Makes durable what was replayed: it may have been in the page cache only. To be done before the log goes on in a new
-/// segment, whose header says that all before it is synced.
-pub(crate) fn sync_survivors(fs: &dyn Fs, dir: &Path, recovered: &Recovered) -> Result<()> {
-    for segment in &recovered.segments {
-        let path = FileKind::Log.path(dir, segment.number);
-        fs.sync_file(Purpose::Log, &path).at_path(&path)?;
+/// Writes the tail anew, into a log that begins where the tail does, and syncs it. Records keep their positions. Until
+/// the cut is durable nothing else may be appended: it would say that positions are synced which, in the old files, are
+/// not.
+pub(crate) fn copy_tail(fs: &dyn Fs, dir: &Path, recovered: &Recovered, log: &Log) -> Result<()> {
+    for segment in recovered.segments.iter().filter(|segment| segment.end > recovered.next.position) {
+        let header = SegmentHeader { ordinal: segment.ordinal, start: segment.start, synced: segment.start };
+        let mut reader = SegmentReader::open(fs, dir, segment.number)?;
+        let mut position = segment.start.max(recovered.next.position);
+        while position < segment.end.min(recovered.end) {
+            let offset = header.offset_of(position);
+            let Some(record) = reader.record(offset, &header, u64::MAX)? else {
+                let path = FileKind::Log.path(dir, segment.number);
+                return Err(Error::corruption(path, offset, "a record was there a moment ago and is not any more"));
+            };
+            log.append(record.kind, record.flags, &[record.payload])?;
+            position = record.end;
+        }
     }
-    if recovered.segments.is_empty() { Ok(()) } else { fs.sync_dir(Purpose::Directory, dir).at_path(dir) }
+    log.sync_through(log.end())
 }
 
 /// The numbers of all segments, rising.
@@ -141,6 +174,8 @@ struct Replayed {
     torn: bool,
     segments: Vec<SegmentInfo>,
     manifest_proof: Option<(FileNumber, u64)>,
+    /// Where the last record ends that is neither a mark nor a close.
+    worth: LogPosition,
     /// Whether a close is the last thing in the log.
     closed: bool,
 }
@@ -158,6 +193,7 @@ fn replay(
         torn: false,
         segments: Vec::new(),
         manifest_proof: None,
+        worth: LogPosition::default(),
         closed: false,
     };
     let mut last = None;
@@ -173,7 +209,8 @@ fn replay(
         let mut offset = from.min(reader.len.max(SEGMENT_HEADER_LEN as u64));
         while let Some(record) = reader.record(offset, &header, limit)? {
             let path = || FileKind::Log.path(dir, number);
-            match record.kind {
+            let RecordRef { kind, end, .. } = record;
+            match kind {
                 COMMIT => apply(record)?,
                 MANIFEST_MARK => {
                     let payload = offset.saturating_add(RECORD_HEADER_LEN as u64);
@@ -186,8 +223,11 @@ fn replay(
                     return Err(Error::UnsupportedFormat { path: path(), found, supported });
                 }
             }
-            replayed.closed = record.kind == CLOSE;
-            offset = header.offset_of(record.end);
+            replayed.closed = kind == CLOSE;
+            if ![MANIFEST_MARK, CLOSE].contains(&kind) {
+                replayed.worth = end;
+            }
+            offset = header.offset_of(end);
         }
         (replayed.end, replayed.end_offset) = (header.position_at(offset), offset);
         let (ordinal, start) = (header.ordinal, header.start);

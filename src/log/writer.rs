@@ -75,7 +75,7 @@ struct Failure {
 
 impl Log {
     /// Goes on at `start` in a new segment, behind the segments that are live already: all before it must be on stable
-    /// storage ([`sync_survivors`](super::sync_survivors)).
+    /// storage.
     pub(crate) fn create(env: LogEnv, start: LogStart, live: Vec<SegmentInfo>) -> Result<Self> {
         let durable_ordinal = live.last().map_or(0, |last| last.ordinal);
         let log = Self {

@@ -39,23 +39,21 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Makes the manifest `number`, which must be new and below the state's bound of file numbers, and has `CURRENT`
-    /// name it.
-    ///
-    /// After an error `CURRENT` names it or what it named before.
+    /// Both halves of making a manifest.
+    #[cfg(test)]
     pub(crate) fn create(fs: Arc<dyn Fs>, dir: &Path, number: FileNumber, state: ManifestState) -> Result<Self> {
         let manifest = Self::prepare(fs, dir, number, state)?;
         manifest.take_over()?;
         Ok(manifest)
     }
 
-    /// The second half of [`create`](Self::create): has `CURRENT` name what was prepared.
+    /// Has `CURRENT` name what was prepared. After an error it names it or what it named before.
     pub(crate) fn take_over(&self) -> Result<()> {
         current::switch(&*self.fs, &self.dir)
     }
 
-    /// The first half of [`create`](Self::create), which changes nothing yet. After an error its file is gone again, if
-    /// it can be removed.
+    /// Makes the manifest `number`, which must be new and below the state's bound of file numbers. It changes nothing
+    /// until it [takes over](Self::take_over). After an error its file is gone again, if it can be removed.
     pub(crate) fn prepare(fs: Arc<dyn Fs>, dir: &Path, number: FileNumber, state: ManifestState) -> Result<Self> {
         if number >= state.file_number_bound {
             return Err(Error::invalid(format!("manifest number {number} is not below the bound of file numbers")));

@@ -128,6 +128,16 @@ impl Promises {
         self.commits.iter_mut().filter(|commit| !commit.acknowledged).for_each(|commit| commit.annulled = true);
     }
 
+    /// It was opened again after the process was killed: what is not there by now never will be.
+    pub(crate) fn reopened(&mut self, handles: &Handles) {
+        for (n, commit) in self.commits.iter_mut().enumerate() {
+            if !handles.marks.contains(n.to_string()).unwrap() {
+                assert!(!commit.durable && !(commit.acknowledged && commit.durability != Durability::Unlogged), "{n}");
+                (commit.annulled, commit.acknowledged) = (true, false);
+            }
+        }
+    }
+
     /// Compares what is there with what was promised.
     pub(crate) fn check(&self, handles: &Handles, after: After, context: &str) {
         let context = format!("{context}, {after:?}");

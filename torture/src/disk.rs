@@ -104,6 +104,10 @@ impl Fs for Disk {
     fn lock(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>> {
         self.files.lock(purpose, path)
     }
+
+    fn sync_failed(&self, path: &Path) {
+        self.files.sync_failed(path);
+    }
 }
 
 /// A file whose sync may lie.

@@ -147,10 +147,11 @@ impl Desk {
 /// Wraps a file system, fails chosen calls and records all of them. Clones share faults and record.
 ///
 /// A file that an injected fault hit while it was appended to or synced stays failed: later appends and syncs fail as
-/// well, as with the real files.
+/// well, as with the real files. A sync that was made to fail is told to the file system within
+/// ([`Fs::sync_failed`]).
 #[derive(Clone)]
 pub struct FaultFs<F = MemFs> {
-    inner: F,
+    inner: Arc<F>,
     desk: Arc<Desk>,
 }
 
@@ -158,7 +159,7 @@ impl<F: Fs> FaultFs<F> {
     /// Lets everything pass, at first, and records nothing.
     #[must_use]
     pub fn new(inner: F) -> Self {
-        Self { inner, desk: Arc::default() }
+        Self { inner: Arc::new(inner), desk: Arc::default() }
     }
 
     /// The file system within.
@@ -198,6 +199,21 @@ impl<F: Fs> FaultFs<F> {
         self.spot(purpose, path).pass(operation, 0, 0).map_err(FaultKind::error)
     }
 
+    /// The same for a sync of what is at `path`.
+    fn pass_sync(&self, purpose: Purpose, operation: Operation, path: &Path) -> io::Result<()> {
+        self.pass(purpose, operation, path).inspect_err(|_| self.inner.sync_failed(path))
+    }
+
+    fn progress(&self, purpose: Purpose, path: &Path) -> Progress {
+        let (inner, of) = (Arc::clone(&self.inner), path.to_owned());
+        Progress {
+            spot: self.spot(purpose, path),
+            appended: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            sync_failed: Box::new(move || inner.sync_failed(&of)),
+        }
+    }
+
     fn spot(&self, purpose: Purpose, path: &Path) -> Spot {
         Spot { desk: Arc::clone(&self.desk), purpose, file: name_of(path) }
     }
@@ -219,18 +235,18 @@ impl<F: Fs> Fs for FaultFs<F> {
     fn create(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn WriteFile>> {
         self.pass(purpose, Operation::Create, path)?;
         let inner = self.inner.create(purpose, path)?;
-        Ok(Box::new(FaultWriteFile { inner, progress: Progress::new(self.spot(purpose, path)) }))
+        Ok(Box::new(FaultWriteFile { inner, progress: self.progress(purpose, path) }))
     }
 
     fn create_log(&self, purpose: Purpose, path: &Path, capacity: u64) -> io::Result<Arc<dyn LogFile>> {
-        let spot = self.spot(purpose, path);
-        spot.pass(Operation::Create, 0, capacity).map_err(FaultKind::error)?;
+        let progress = self.progress(purpose, path);
+        progress.spot.pass(Operation::Create, 0, capacity).map_err(FaultKind::error)?;
         let inner = self.inner.create_log(purpose, path, capacity)?;
-        Ok(Arc::new(FaultLogFile { inner, progress: Progress::new(spot) }))
+        Ok(Arc::new(FaultLogFile { inner, progress }))
     }
 
     fn sync_file(&self, purpose: Purpose, path: &Path) -> io::Result<()> {
-        self.pass(purpose, Operation::Sync, path)?;
+        self.pass_sync(purpose, Operation::Sync, path)?;
         self.inner.sync_file(purpose, path)
     }
 
@@ -262,13 +278,17 @@ impl<F: Fs> Fs for FaultFs<F> {
     }
 
     fn sync_dir(&self, purpose: Purpose, dir: &Path) -> io::Result<()> {
-        self.pass(purpose, Operation::SyncDir, dir)?;
+        self.pass_sync(purpose, Operation::SyncDir, dir)?;
         self.inner.sync_dir(purpose, dir)
     }
 
     fn lock(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>> {
         self.pass(purpose, Operation::Lock, path)?;
         self.inner.lock(purpose, path)
+    }
+
+    fn sync_failed(&self, path: &Path) {
+        self.inner.sync_failed(path);
     }
 }
 
@@ -308,13 +328,10 @@ struct Progress {
     spot: Spot,
     appended: AtomicU64,
     failed: AtomicBool,
+    sync_failed: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Progress {
-    fn new(spot: Spot) -> Self {
-        Self { spot, appended: AtomicU64::new(0), failed: AtomicBool::new(false) }
-    }
-
     fn append(&self, bytes: &[u8], mut inner: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let offset = self.appended.load(Ordering::Acquire);
         self.pass(Operation::Append, offset, bytes.len() as u64).map_err(|failure| {
@@ -330,7 +347,12 @@ impl Progress {
     }
 
     fn change(&self, operation: Operation, inner: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        self.pass(operation, 0, 0).map_err(|failure| failure.map_or_else(failed_before, FaultKind::error))?;
+        self.pass(operation, 0, 0).map_err(|failure| {
+            if failure.is_some() && operation == Operation::Sync {
+                (self.sync_failed)();
+            }
+            failure.map_or_else(failed_before, FaultKind::error)
+        })?;
         inner()
     }
 

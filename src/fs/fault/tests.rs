@@ -134,3 +134,24 @@ fn the_record_has_every_call_in_order_and_counts_without_it() {
     assert_eq!(fs.take_trace().len(), 4);
     assert_eq!(fs.calls(), 12);
 }
+
+#[test]
+fn a_sync_that_was_made_to_fail_leaves_what_no_later_one_writes() {
+    // S25
+    let fs = fault_fs();
+    let file = log(&fs, "/l");
+    fs.sync_dir(Purpose::Log, "/".as_ref()).unwrap();
+    file.append(b"bytes").unwrap();
+    fs.inject(Fault { operation: Some(Operation::Sync), ..ANY });
+    assert!(file.sync().is_err());
+    let again = fs.inner().kill();
+    again.sync_file(Purpose::Log, "/l".as_ref()).unwrap();
+    assert!(again.power_cut(crate::fs::PowerCut::Lose).read_file("/l").unwrap().is_empty());
+
+    drop(log(&fs, "/m"));
+    fs.inject(Fault { operation: Some(Operation::SyncDir), ..ANY });
+    assert!(fs.sync_dir(Purpose::Directory, "/".as_ref()).is_err());
+    let again = fs.inner().kill();
+    again.sync_dir(Purpose::Directory, "/".as_ref()).unwrap();
+    assert!(again.power_cut(crate::fs::PowerCut::Lose).read_file("/m").is_err());
+}

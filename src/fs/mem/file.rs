@@ -6,6 +6,9 @@
 //! 0 ......... synced ......... bytes.len() ......... reserved
 //!   durable         unsynced                 zeros (logs only)
 //! ```
+//!
+//! Once a sync has failed nothing more of the file becomes durable: systems then take what they hold of it for written,
+//! so that later syncs succeed and write nothing.
 
 use std::io::{self, ErrorKind};
 
@@ -66,6 +69,8 @@ pub(super) struct Content {
     pub(super) synced_reserved: u64,
     /// The length that it has on the disk for good, room included: what a power cut left, the next one cannot take.
     pub(super) settled: u64,
+    /// A sync has failed.
+    pub(super) sync_failed: bool,
     /// Has no name any more and takes no room.
     unlinked: bool,
 }
@@ -100,6 +105,9 @@ impl Content {
     }
 
     fn sync(&mut self) {
+        if self.sync_failed {
+            return;
+        }
         self.synced = self.bytes.len();
         self.unsynced.clear();
         self.synced_reserved = self.reserved;

@@ -58,7 +58,7 @@ pub(super) fn killed(tree: &Tree, space: &Arc<Space>) -> Tree {
             Change::Remove { name } => Change::Remove { name: name.clone() },
         });
         let pending = pending.collect();
-        dirs.insert(*id, Dir { names, durable, pending });
+        dirs.insert(*id, Dir { names, durable, pending, stuck: dir.stuck });
     }
     Tree { dirs, next_id: tree.next_id }
 }
@@ -88,7 +88,7 @@ fn copy_dir(tree: &Tree, from: DirId, to: DirId, image: &mut Tree, fate: &mut Fa
         };
         names.insert(name, node);
     }
-    image.dirs.insert(to, Dir { durable: names.clone(), names, pending: Vec::new() });
+    image.dirs.insert(to, Dir { durable: names.clone(), names, ..Dir::default() });
 }
 
 /// Decides what is kept.
@@ -123,7 +123,7 @@ impl Fate {
                 let mut names = dir.durable.clone();
                 for change in &dir.pending {
                     if random.chance(*luck, 4) {
-                        apply(change, &mut names);
+                        change.apply(&mut names);
                     }
                 }
                 names
@@ -136,18 +136,6 @@ impl Fate {
             Self::Lose => content.durable_prefix(content.synced, content.synced_reserved),
             Self::Keep => content.durable_prefix(content.bytes.len(), content.reserved),
             Self::Random { random, .. } => torn(content, random),
-        }
-    }
-}
-
-fn apply(change: &Change, names: &mut BTreeMap<String, Node>) {
-    match change {
-        Change::Create { name, node } => drop(names.insert(name.clone(), node.clone())),
-        Change::Remove { name } => drop(names.remove(name)),
-        Change::Rename { to, node, .. } => {
-            // Wherever the changes that were kept have left it, usually at its old name.
-            names.retain(|_, found| !found.is_same(node));
-            names.insert(to.clone(), node.clone());
         }
     }
 }

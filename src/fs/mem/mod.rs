@@ -3,6 +3,9 @@
 //! A lock over all names doubles as the gate between the living and an image: whatever changes anything holds it,
 //! shared or alone, and taking an image holds it alone. So an image is of one moment, however many threads write.
 //! Reading passes no gate.
+//!
+//! A sync that failed is never taken back by a later one: what it did not make durable can only become so by being
+//! written anew, in another file or under another name.
 
 mod file;
 mod image;
@@ -221,6 +224,10 @@ impl Fs for MemFs {
             Err(error) => return Err(error),
         };
         if file.try_lock() { Ok(Box::new(MemLock { file })) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+
+    fn sync_failed(&self, path: &Path) {
+        self.shared.tree.write().sync_failed(path);
     }
 }
 

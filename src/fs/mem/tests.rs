@@ -339,3 +339,46 @@ fn an_image_is_of_one_moment() {
     }
     writer.unwrap().join().unwrap();
 }
+
+#[test]
+fn after_a_failed_sync_a_later_one_succeeds_and_writes_nothing() {
+    // S25
+    let fs = MemFs::new();
+    let mut file = durable(&fs, "/f", b"before ");
+    file.append(b"lost").unwrap();
+    fs.sync_failed("/f".as_ref());
+    let fs = fs.kill();
+    assert_eq!(fs.read_file("/f").unwrap(), b"before lost", "who asks sees it");
+    fs.sync_file(P, "/f".as_ref()).unwrap();
+    assert_eq!(fs.power_cut(PowerCut::Lose).read_file("/f").unwrap(), b"before ");
+    assert!(contents(&fs, "/f").len() > 2, "some of it may have been written all the same");
+    // Written anew it lasts.
+    drop(durable(&fs, "/g", b"lost"));
+    assert_eq!(fs.power_cut(PowerCut::Lose).read_file("/g").unwrap(), b"lost");
+}
+
+#[test]
+fn after_a_failed_sync_of_a_directory_a_later_one_makes_only_later_names_durable() {
+    // S25
+    let fs = MemFs::new();
+    drop(durable(&fs, "/CURRENT", b"1"));
+    let renamed = |to: &[u8]| {
+        let mut file = create(&fs, "/tmp");
+        file.append(to).unwrap();
+        file.sync().unwrap();
+        fs.rename(P, "/tmp".as_ref(), "/CURRENT".as_ref()).unwrap();
+    };
+    drop(create(&fs, "/a"));
+    renamed(b"2");
+    fs.sync_failed("/".as_ref());
+    drop(create(&fs, "/b"));
+    fs.sync_dir(P, "/".as_ref()).unwrap();
+    let lost = fs.kill().power_cut(PowerCut::Lose);
+    assert_eq!(names(&lost, "/"), ["CURRENT", "b"]);
+    assert_eq!(lost.read_file("/CURRENT").unwrap(), b"1");
+    assert_eq!(outcomes(&fs, |image| names(image, "/")).len(), 4, "with and without a, and the name of 2");
+
+    renamed(b"3");
+    fs.sync_dir(P, "/".as_ref()).unwrap();
+    assert_eq!(contents(&fs, "/CURRENT"), BTreeSet::from([b"3".to_vec()]), "nothing older comes back over it");
+}

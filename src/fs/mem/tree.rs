@@ -37,6 +37,33 @@ pub(super) enum Change {
     Remove { name: String },
 }
 
+impl Change {
+    pub(super) fn apply(&self, names: &mut BTreeMap<String, Node>) {
+        match self {
+            Self::Create { name, node } => drop(names.insert(name.clone(), node.clone())),
+            Self::Remove { name } => drop(names.remove(name)),
+            Self::Rename { to, node, .. } => {
+                // Wherever the changes that were kept have left it, usually at its old name.
+                names.retain(|_, found| !found.is_same(node));
+                names.insert(to.clone(), node.clone());
+            }
+        }
+    }
+
+    /// Whether it says of a name what `later` says otherwise.
+    fn is_overtaken_by(&self, later: &Self) -> bool {
+        self.names().any(|name| later.names().any(|other| other == name))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let (one, other) = match self {
+            Self::Create { name, .. } | Self::Remove { name } => (name, None),
+            Self::Rename { from, to, .. } => (from, Some(to)),
+        };
+        std::iter::once(one).chain(other).map(String::as_str)
+    }
+}
+
 #[derive(Clone, Default)]
 pub(super) struct Dir {
     pub(super) names: BTreeMap<String, Node>,
@@ -44,6 +71,8 @@ pub(super) struct Dir {
     pub(super) durable: BTreeMap<String, Node>,
     /// What was changed since then, in order.
     pub(super) pending: Vec<Change>,
+    /// How many of those, the first ones, met a sync that failed: no later one makes them durable (see file.rs).
+    pub(super) stuck: usize,
 }
 
 /// All directories. Removed ones stay as long as a power cut could bring them back.
@@ -118,12 +147,14 @@ impl Tree {
     /// Makes the names of a directory durable, and forgets directories that now cannot come back.
     pub(super) fn sync_dir(&mut self, id: DirId) {
         let Some(dir) = self.dirs.get_mut(&id) else { return };
-        if dir.pending.is_empty() {
+        if dir.pending.len() == dir.stuck {
             return;
         }
         let mut gone = dir.dirs_that_may_come_back();
-        dir.durable.clone_from(&dir.names);
-        dir.pending.clear();
+        let written = dir.pending.split_off(dir.stuck);
+        written.iter().for_each(|change| change.apply(&mut dir.durable));
+        dir.pending.retain(|stuck| !written.iter().any(|change| stuck.is_overtaken_by(change)));
+        dir.stuck = dir.pending.len();
         for child in dir.dirs_that_may_come_back() {
             gone.remove(&child);
         }
@@ -136,6 +167,17 @@ impl Tree {
         let id = self.dir_id(&names_of(path)?)?;
         self.sync_dir(id);
         Ok(())
+    }
+
+    /// A sync of the file or directory at `path`, if there is one, has failed.
+    pub(super) fn sync_failed(&mut self, path: &Path) {
+        if let Ok(file) = self.file(path) {
+            file.content.write().sync_failed = true;
+        } else if let Ok(id) = names_of(path).and_then(|names| self.dir_id(&names))
+            && let Some(dir) = self.dirs.get_mut(&id)
+        {
+            dir.stuck = dir.pending.len();
+        }
     }
 
     fn forget(&mut self, id: DirId) {

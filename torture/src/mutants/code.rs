@@ -54,7 +54,12 @@ pub const MUTANTS: &[CodeMutant] = mutants![
     "log: a record's checksum is not looked at", "power-cuts", CUTS, [
         "src/log/reader.rs": "Ok(header.fits(place, payload).then_some(record))" => "Ok(Some(record))"];
     "log: what a torn log has lost is not written down", "power-cuts", CUTS, [
-        "src/db/open.rs": "if let Some(cut) = log.cut {" => "if let Some(cut) = log.cut.filter(|_| false) {"];
+        "src/db/open.rs": "if let Some(cut) = found.cut {" => "if let Some(cut) = found.cut.filter(|_| false) {"];
+    "log: what was replayed counts as synced", "power-cuts", CUTS, [
+        "src/log/plan.rs": "let end = reached.proved;" => "let end = reached.end;",
+        "src/log/recovery.rs": "next: LogStart { ordinal: next_ordinal, position: proved }," => "next: LogStart { ordinal: next_ordinal, position: replayed.end },"];
+    "log: a copied tail is not synced", "power-cuts", CUTS, [
+        "src/log/recovery.rs": "    log.sync_through(log.end())\n}" => "    Ok(())\n}"];
     "log: segments behind a gap are replayed", "power-cuts", CUTS, [
         "src/log/recovery.rs": "if !plan.goes_on(index, replayed.end, expectation) {" => "if false {"];
     "log: the whole log is replayed, also what tables cover", "power-cuts", CUTS, [
@@ -78,7 +83,7 @@ pub const MUTANTS: &[CodeMutant] = mutants![
     "files: a number is given out twice", "power-cuts", CUTS, [
         "src/db/open.rs": "next_file: self.state.file_number_bound.max(self.above_all)," => "next_file: self.above_all,"];
     "files: orphans stay", "power-cuts", CUTS, [
-        "src/db/open.rs": "if !named && entry.is_file {" => "if !named && entry.is_file && kind != FileKind::Table {"];
+        "src/db/open.rs": "if orphan && entry.is_file {" => "if orphan && entry.is_file && !entry.name.contains(\"table\") {"];
     // Retention.
     "R1: a floor is not kept", "power-cuts", CUTS, [
         "src/db/compaction_job.rs": "vec![Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor }, Change::LogProved(proof)]" => "vec![Change::LogProved(proof)]",
