@@ -3,6 +3,8 @@
 mod bytes;
 mod checksum;
 pub(crate) mod codec;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod names;
 
 pub(crate) use bytes::{DecodeError, Decoder, Encode, shared_prefix};
