@@ -33,7 +33,7 @@ pub(super) fn live(pieces: &[&[u8]]) -> usize {
     let log = Log::create(env(&fs, segment_bytes, &numbers), begin, Vec::new()).unwrap();
     let (commits, synced) = (Vec::new(), LogPosition(0));
     let mut life = Life { fs, segment_bytes, numbers, state: fresh_state(), log, commits, synced };
-    for _ in 0..60 {
+    for _ in 0..32 {
         if choices.is_empty() {
             break;
         }

@@ -17,6 +17,9 @@ use crate::{Error, Result, Timestamp};
 pub(super) const DIR: &str = "db";
 pub(super) const NUMBER: FileNumber = FileNumber(7);
 
+/// Without a cache most of the time would go into decompressing the same blocks again and again.
+const CACHE_BYTES: u64 = 256 << 10;
+
 /// A walk over a file that `verify` refuses may be long: blocks may be named more than once.
 const MOST_STEPS: usize = 3000;
 
@@ -79,7 +82,7 @@ pub fn table(input: &[u8]) -> usize {
 }
 
 fn open(file: &[u8]) -> Result<Arc<TableReader>> {
-    let cache = Arc::new(BlockCache::new(0));
+    let cache = Arc::new(BlockCache::new(CACHE_BYTES));
     TableReader::open(&any(&fs_with(file)), Path::new(DIR), NUMBER, cache, Arc::default()).map(Arc::new)
 }
 
@@ -95,7 +98,7 @@ fn check(file: &[u8], contents: Option<&Contents>) {
     if let Some(contents) = contents {
         assert_eq!(**reader.range_tombstones(), contents.ranges);
     }
-    let cursor = || TableCursor::new(reader.clone(), Caching::Off);
+    let cursor = || TableCursor::new(reader.clone(), Caching::Fill);
     let (forward, backward) = (right_kind(walk(&mut cursor(), false)), right_kind(walk(&mut cursor(), true)));
     let verified = right_kind(reader.verify());
     match (contents, &verified) {
@@ -159,10 +162,10 @@ fn walk(cursor: &mut TableCursor, backward: bool) -> Result<Versions> {
 
 /// Holds every search against the contents; with `sure`, none may fail.
 fn search(reader: &Arc<TableReader>, contents: &Contents, sure: bool) {
-    let mut cursor = TableCursor::new(reader.clone(), Caching::Off);
+    let mut cursor = TableCursor::new(reader.clone(), Caching::Fill);
     let keys: Vec<&Vec<u8>> = contents.keys.keys().collect();
-    // Searches cost a block each: a few keys of a large table will do.
-    let step = keys.len().div_ceil(12).max(1);
+    // A few keys of a large table will do.
+    let step = keys.len().div_ceil(8).max(1);
     for (key, versions) in contents.keys.iter().step_by(step) {
         for probe in [key.clone(), [key, &b"\0"[..]].concat(), key[..key.len() / 2].to_vec()] {
             let after = keys.partition_point(|key| **key < probe);
@@ -178,7 +181,7 @@ fn search(reader: &Arc<TableReader>, contents: &Contents, sure: bool) {
                 assert_eq!(found.as_ref(), contents.at(&probe, Timestamp::MAX), "get {probe:?}");
             }
         }
-        for version in versions.iter().step_by(versions.len().div_ceil(6)) {
+        for version in versions.iter().step_by(versions.len().div_ceil(3)) {
             let newest = version.stamp.timestamp;
             for timestamp in [newest, newest.saturating_sub(1)] {
                 if let Some(found) = answer(reader.get(key, timestamp), sure) {
@@ -207,7 +210,7 @@ fn passed(found: Result<()>, sure: bool) -> bool {
 
 /// Goes here and there in a table that `verify` refuses.
 fn wander(reader: &Arc<TableReader>) {
-    let mut cursor = TableCursor::new(reader.clone(), Caching::Off);
+    let mut cursor = TableCursor::new(reader.clone(), Caching::Fill);
     let smallest = reader.meta().smallest.to_vec();
     let keys = [b"".to_vec(), smallest.clone(), [&smallest[..], b"a"].concat(), b"\xff\xff".to_vec()];
     for (min, max) in [(0, Timestamp::MAX), (reader.meta().max_timestamp, Timestamp::MAX)] {
