@@ -16,6 +16,7 @@ pub fn seeds() -> Vec<Seed> {
     add("table", crate::table::fuzzing::table_seeds());
     add("log", crate::log::fuzzing::log_seeds());
     add("manifest", crate::manifest::fuzzing::manifest_seeds());
+    add("operations", (1..=8).map(|seed| choices(seed, 400 * seed)).collect());
     let keys = b"\x05\x03abc\x02de\x04abcd".to_vec();
     for (which, all) in [
         (0, vec![vec![0x50, 1, 0x80, 1, 0xff, 0xff, 3, 2, 1, 2, 3, b'a']]),
@@ -46,4 +47,14 @@ fn footer_seed() -> Vec<u8> {
     footer.extend([84, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     footer.extend_from_slice(b"strandtb");
     footer
+}
+
+/// So many bytes without any order.
+fn choices(seed: usize, len: usize) -> Vec<u8> {
+    let mut state = seed as u64;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        state.to_be_bytes()[0]
+    };
+    (0..len).map(|_| next()).collect()
 }

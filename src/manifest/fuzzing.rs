@@ -236,7 +236,11 @@ fn history() -> Vec<Edit> {
     [
         vec![Change::FileNumberBound { bound: FileNumber(40) }, create(0, "a", Retention::Manual)],
         vec![create(1, "b", Retention::Window(9)), Change::NextKeyspace { id: KeyspaceId(5) }],
-        vec![add(0, table(10, "b", "d")), Change::KeyspaceLog { id, position: 50 }, Change::LastTimestamp { timestamp: 30 }],
+        vec![
+            add(0, table(10, "b", "d")),
+            Change::KeyspaceLog { id, position: 50 },
+            Change::LastTimestamp { timestamp: 30 },
+        ],
         vec![add(0, table(11, "c", "k")), add(1, table(12, "a", "b")), add(1, table(13, "c", "f"))],
         vec![
             Change::RemoveTable { keyspace: id, level: 1, number: FileNumber(12) },

@@ -82,8 +82,7 @@ pub(super) fn unseal(file: &mut [u8]) {
 }
 
 pub(crate) fn segment_header_seeds() -> Vec<Vec<u8>> {
-    let mut bytes =
-        SegmentHeader { ordinal: 3, start: LogPosition(100), synced: LogPosition(90) }.encode(NUMBER);
+    let mut bytes = SegmentHeader { ordinal: 3, start: LogPosition(100), synced: LogPosition(90) }.encode(NUMBER);
     let good = bytes.clone();
     unseal(&mut bytes);
     vec![good, bytes]

@@ -7,7 +7,9 @@ use super::parts::{seal, unseal};
 use crate::format::{FileKind, FileNumber, parse_file_name};
 use crate::fs::{Fs, MemFs, PowerCut, Purpose};
 use crate::fuzzing::{Choices, pieces, pieces_of};
-use crate::log::{COMMIT, Cut, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, Recovered, recover, sync_survivors};
+use crate::log::{
+    COMMIT, Cut, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, Recovered, recover, sync_survivors,
+};
 use crate::manifest::{Change, Edit, ManifestState};
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::{Error, Result};
@@ -67,7 +69,11 @@ fn state_of(knows: &[u8]) -> ManifestState {
                 next_ordinal: choices.number(),
             }),
         };
-        state = state.after(&Edit::from(vec![change])).unwrap_or(state);
+        let mut bytes = Vec::new();
+        Edit::from(vec![change]).encode(&mut bytes);
+        if let Ok(next) = Edit::decode(&bytes).map_err(drop).and_then(|edit| state.after(&edit).map_err(drop)) {
+            state = next;
+        }
     }
     state
 }
@@ -176,7 +182,11 @@ pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
     for (segment_bytes, close) in [(120, false), (200, true), (4096, false)] {
         let fs = new_fs();
         let numbers = Arc::new(AtomicU64::new(1));
-        let log = Log::create(env(&fs, segment_bytes, &numbers), LogStart { ordinal: 1, position: LogPosition(0) }, Vec::new());
+        let log = Log::create(
+            env(&fs, segment_bytes, &numbers),
+            LogStart { ordinal: 1, position: LogPosition(0) },
+            Vec::new(),
+        );
         let log = log.unwrap();
         for i in 0..7u8 {
             log.append(COMMIT, 0, &[&vec![i + 1; usize::from(i % 3) * 11]]).unwrap();

@@ -135,7 +135,11 @@ fn right_kind<T>(found: Result<T>) -> Option<T> {
 fn walk(cursor: &mut TableCursor, backward: bool) -> Result<Versions> {
     let mut keys = Versions::new();
     let mut left = MOST_STEPS;
-    if backward { cursor.seek_to_last()? } else { cursor.seek_to_first()? }
+    if backward {
+        cursor.seek_to_last()?
+    } else {
+        cursor.seek_to_first()?
+    }
     while let Some(key) = cursor.key() {
         let key = key.to_vec();
         let mut versions: Vec<StoredVersion> = Vec::new();

@@ -66,7 +66,7 @@ fn contents(choices: &mut Choices<'_>) -> Contents {
         }
         let late = choices.once_in(8);
         if choices.once_in(8) {
-            let stamp = Stamp { timestamp: choices.number() + 1, sequence: TABLE_RANGE, late };
+            let stamp = Stamp { timestamp: choices.number().clamp(1, Timestamp::MAX - 1), sequence: TABLE_RANGE, late };
             let (start, end) = (key(choices).into(), (!choices.once_in(4)).then(|| key(choices).into()));
             ranges.push(RangeTombstone { start, end, stamp });
             continue;

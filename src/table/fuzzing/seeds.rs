@@ -3,12 +3,12 @@
 use super::file::source_of;
 use super::recipe;
 use super::seal::unseal;
+use crate::Slice;
 use crate::fuzzing::{Choices, pieces_of};
 use crate::table::block::{BlockKind, Caching, Handle};
 use crate::table::footer::Footer;
 use crate::table::index::IndexBlock;
 use crate::table::{TableMeta, UpperBound};
-use crate::Slice;
 
 /// Choices that make tables of several shapes: the first three bytes are block size, codec and filter.
 fn recipes() -> Vec<Vec<u8>> {
@@ -97,7 +97,11 @@ pub(crate) fn block_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn meta_seeds() -> Vec<Vec<u8>> {
-    let upper = [UpperBound::Included(Slice::from(&b"z"[..])), UpperBound::Excluded(Slice::from(&b"z"[..])), UpperBound::Unbounded];
+    let upper = [
+        UpperBound::Included(Slice::from(&b"z"[..])),
+        UpperBound::Excluded(Slice::from(&b"z"[..])),
+        UpperBound::Unbounded,
+    ];
     let metas = upper.into_iter().map(|upper| TableMeta {
         number: super::file::NUMBER,
         bytes: 4096,

@@ -120,7 +120,8 @@ fn a_history_that_names_its_lists_again_and_again_is_corrupt_and_its_walk_ends()
     const LEVELS: u8 = 30;
     let fs = new_fs();
     let path = FileKind::Table.path(Path::new(DIR), FileNumber(1));
-    let mut sink = BlockSink::new(fs.create(Purpose::Flush, &path).unwrap(), path.clone(), FileNumber(1), Compression::None);
+    let mut sink =
+        BlockSink::new(fs.create(Purpose::Flush, &path).unwrap(), path.clone(), FileNumber(1), Compression::None);
     let mut list = Vec::new();
     list.put_varint(2);
     // Two tombstones, at 40 and 30.
