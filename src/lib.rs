@@ -92,6 +92,9 @@ mod db;
 mod error;
 mod format;
 pub mod fs;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod manifest;
 mod memtable;

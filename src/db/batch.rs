@@ -394,5 +394,7 @@ impl<'a> Iterator for Operations<'a> {
     }
 }
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

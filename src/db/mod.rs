@@ -8,6 +8,8 @@
 mod attempts;
 mod background;
 mod batch;
+#[cfg(fuzzing)]
+pub(crate) use batch::fuzzing;
 mod clock;
 mod close;
 mod commit;

@@ -27,7 +27,7 @@ use super::handle::Session;
 use super::keyspace::KeyspaceCore;
 use super::world::{Current, Horizon, KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
-use crate::format::{FileKind, FileNumber, parse_file_name};
+use crate::format::{FileKind, FileNumber, NUMBER_LIMIT, parse_file_name};
 use crate::fs::{DirEntry, FileLock, Fs, Purpose, StdFs};
 use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
 use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
@@ -254,10 +254,10 @@ fn number_above_all(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
     let mut above = 1;
     for entry in fs.list(Purpose::Directory, dir).or_else(none_if_missing).at_path(dir)? {
         if let Some((_, number)) = parse_file_name(&entry.name) {
-            let next = number.0.checked_add(1).ok_or_else(|| {
-                Error::corruption(dir.join(&entry.name), 0, "no file has a number above the one of this name")
-            })?;
-            above = above.max(next);
+            if number.0 >= NUMBER_LIMIT {
+                return Err(Error::corruption(dir.join(&entry.name), 0, "no file gets the number of this name"));
+            }
+            above = above.max(number.0 + 1);
         }
     }
     Ok(FileNumber(above))

@@ -3,6 +3,8 @@
 mod bytes;
 mod checksum;
 pub(crate) mod codec;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod names;
 
 pub(crate) use bytes::{DecodeError, Decoder, Encode, shared_prefix};
@@ -11,6 +13,10 @@ pub(crate) use names::{FileKind, FileNumber, parse_file_name};
 
 /// The version of everything on disk. A change to any format raises it; until the first release older ones are refused.
 pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// No file number, and no ordinal or position of the log, gets this far. One that is read and does is not believed, so
+/// that what follows from the others never overflows.
+pub(crate) const NUMBER_LIMIT: u64 = 1 << 62;
 
 /// Set in the kind number of a record, row, edit or property that a reader which does not know it may pass over. An
 /// unknown kind without it is refused by name (F1).

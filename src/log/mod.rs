@@ -38,6 +38,8 @@
 //! durable in the manifest before anything new is written. Recovery writes nothing, so an open for reading only uses it
 //! too.
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod group;
 mod plan;
 mod reader;

@@ -1,7 +1,7 @@
 //! The header of a segment, and what is known of a segment without reading its records.
 
 use super::LogPosition;
-use crate::format::{DecodeError, Decoder, Encode, FORMAT_VERSION, FileNumber, checksum};
+use crate::format::{DecodeError, Decoder, Encode, FORMAT_VERSION, FileNumber, NUMBER_LIMIT, checksum};
 
 const MAGIC: &[u8; 8] = b"SLINELOG";
 pub(super) const SEGMENT_HEADER_LEN: usize = 44;
@@ -87,6 +87,9 @@ impl SegmentHeader {
         if decoder.u32()? != checksum(HEADER_KIND, file, VERSIONED as u64, &[checked]) || synced > start {
             return Err(place.into());
         }
+        if ordinal >= NUMBER_LIMIT || start.0 >= NUMBER_LIMIT {
+            return Err(DecodeError { reason: "the segment header names a place that no log reaches", ..place }.into());
+        }
         Ok(Self { ordinal, start, synced })
     }
 }
@@ -121,6 +124,15 @@ mod tests {
                 );
             }
             assert!(matches!(SegmentHeader::decode(&bytes[..at], FILE), Err(HeaderError::Damaged(_))));
+        }
+    }
+
+    /// What would follow from it overflows.
+    #[test]
+    fn a_header_that_names_a_place_that_no_log_reaches_is_damaged() {
+        for (ordinal, start) in [(NUMBER_LIMIT, 100), (3, NUMBER_LIMIT), (u64::MAX, u64::MAX)] {
+            let bytes = SegmentHeader { ordinal, start: LogPosition(start), ..HEADER }.encode(FILE);
+            assert!(matches!(SegmentHeader::decode(&bytes, FILE), Err(HeaderError::Damaged(_))));
         }
     }
 

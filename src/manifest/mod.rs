@@ -11,6 +11,8 @@
 mod current;
 mod edit;
 mod file;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod header;
 mod load;
 mod options;

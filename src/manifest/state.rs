@@ -87,6 +87,8 @@ pub(crate) enum EditError {
     Falls { what: &'static str, from: u64, to: u64 },
     #[error("the log cut at {} behind segment {} makes no sense", .0.end, .0.ordinal)]
     Cut(Cut),
+    #[error("the log cannot start at segment {ordinal}, which was cut off")]
+    StartCutOff { ordinal: u64 },
 }
 
 impl From<EditError> for crate::Error {
@@ -171,7 +173,8 @@ impl ManifestState {
                 rise("log start ordinal", &mut self.log.start_ordinal, *ordinal)?;
                 rise("log start position", &mut self.log.start_position, *position)?;
                 self.log.cuts.retain(|cut| cut.next_ordinal > *ordinal);
-                Ok(())
+                let cut_off = self.log.cuts.iter().any(|cut| cut.ordinal.saturating_add(1) < *ordinal);
+                if cut_off { Err(EditError::StartCutOff { ordinal: *ordinal }) } else { Ok(()) }
             }
             Change::LogProved(proof) => {
                 rise("proved log segment", &mut self.log.proved.ordinal, proof.ordinal)?;

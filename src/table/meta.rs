@@ -253,7 +253,7 @@ impl Freeable {
     pub(crate) const STEPS: usize = 32;
 
     /// What a builder makes of these bytes, each with the least floor that frees them.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn of(freed: impl IntoIterator<Item = (Timestamp, u64)>) -> Self {
         let mut builder = FreeableBuilder::default();
         let mut sum = 0;

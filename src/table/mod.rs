@@ -21,6 +21,8 @@ mod cache;
 mod cursor;
 mod filter;
 mod footer;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod handle;
 mod history;
 mod history_writer;
@@ -42,7 +44,7 @@ pub(crate) use block::Caching;
 pub(crate) use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
 pub(crate) use handle::{Table, TableStore};
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use meta::Freeable;
 pub(crate) use meta::{TableMeta, UpperBound};
 pub(crate) use reader::TableReader;

@@ -29,7 +29,7 @@ use crate::format::{DecodeError, Decoder, Encode, shared_prefix};
 use crate::version::{Stamp, TABLE_POINT, ValueRef, VersionRef};
 
 /// How many rows go from one restart to the next.
-const RESTART_INTERVAL: usize = 16;
+pub(super) const RESTART_INTERVAL: usize = 16;
 
 const VALUE: u8 = 1;
 const TOMBSTONE: u8 = 2;

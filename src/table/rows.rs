@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::block::Handle;
-use super::row::{Row, reason};
+use super::row::{RESTART_INTERVAL, Row, reason};
 use crate::Timestamp;
 use crate::format::{Decoder, shared_prefix};
 
@@ -247,6 +247,10 @@ impl Rows {
     /// Decodes the next row of the interval, if there is one.
     fn decode_one(&mut self) -> Result<bool, &'static str> {
         let Some(block) = self.block.as_ref().filter(|_| !self.rest.is_empty()) else { return Ok(false) };
+        if self.rows.len() >= RESTART_INTERVAL {
+            // So the keys of an interval never take much more memory than the block.
+            return Err("too many rows from one restart to the next");
+        }
         let row = Row::decode(&block.bytes, self.rest.start, self.rest.end, block.base)?;
         let before = self.rows.last().map_or(0..0, |(key, _)| key.clone());
         if row.shared > before.len() {
@@ -258,5 +262,32 @@ impl Rows {
         self.rest.start = row.end;
         self.rows.push((start..self.keys.len(), row));
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Encode;
+
+    /// Keys that each have all of the one before: put together they take far more than the block.
+    #[test]
+    fn keys_of_rows_without_restarts_do_not_fill_the_memory() {
+        // S27
+        let mut bytes = Vec::new();
+        for shared in 0..1000u64 {
+            bytes.put_u8(2);
+            bytes.put_varint(shared);
+            bytes.put_bytes(b"k");
+            bytes.put_varint(0);
+        }
+        bytes.put_u32(0);
+        bytes.put_u64(0);
+        bytes.put_u32(0);
+        bytes.put_u32(1);
+        let mut rows = Rows::default();
+        rows.enter(DataBlock::parse(bytes.into(), 0).unwrap());
+        assert!(rows.last().is_err());
+        assert!(rows.keys.len() <= RESTART_INTERVAL * RESTART_INTERVAL, "{} bytes of keys", rows.keys.len());
     }
 }

@@ -10,7 +10,7 @@ mod cursor;
 mod tombstones;
 
 pub(crate) use cursor::KeyCursor;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use tombstones::fragment;
 pub(crate) use tombstones::{Fragment, RangeTombstone, RangeTombstones};
 

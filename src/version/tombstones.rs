@@ -82,7 +82,7 @@ impl RangeTombstones {
 
 /// Cuts tombstones at each other's edges. Empty and inverted ranges vanish; of equal timestamps the higher sequence
 /// stays.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn fragment(tombstones: &[RangeTombstone]) -> RangeTombstones {
     let live = || tombstones.iter().filter(|t| t.end.as_ref().is_none_or(|end| t.start < *end));
     let mut edges: Vec<&Slice> = live().flat_map(|t| std::iter::once(&t.start).chain(&t.end)).collect();

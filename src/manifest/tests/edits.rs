@@ -2,7 +2,7 @@
 
 use super::super::edit::NotUnderstood;
 use super::*;
-use crate::format::{Encode, MAY_SKIP};
+use crate::format::{Encode, MAY_SKIP, NUMBER_LIMIT};
 use crate::log::Proof;
 
 fn one_of_each() -> Edit {
@@ -20,7 +20,7 @@ fn one_of_each() -> Edit {
         Change::Closed { timestamp: 127 },
         Change::ManualFloor { floor: 128 },
         Change::LogStart { ordinal: 3, position: 4 },
-        Change::LogProved(Proof { ordinal: 3, position: LogPosition(u64::MAX) }),
+        Change::LogProved(Proof { ordinal: 3, position: LogPosition(NUMBER_LIMIT - 1) }),
         Change::LogCut(Cut { ordinal: 1, end: LogPosition(2), next_ordinal: 3 }),
     ])
 }
@@ -233,6 +233,41 @@ fn a_cut_may_take_off_the_first_segment_and_counts_until_the_log_starts_behind_i
     assert_eq!(state_of(&[Edit::from(cut_off.snapshot().collect::<Vec<_>>())]), cut_off);
     let gone_on = cut_off.after(&Edit::from(vec![Change::LogStart { ordinal: 7, position: 60 }])).unwrap();
     assert_eq!(gone_on.log.cuts, []);
+}
+
+/// Else the state could be written down, and not read back.
+#[test]
+fn a_log_does_not_start_at_a_segment_that_was_cut_off() {
+    let cut = Change::LogCut(Cut { ordinal: 4, end: LogPosition(50), next_ordinal: 7 });
+    for (ordinal, may) in [(4, true), (5, true), (6, false), (7, true), (8, true)] {
+        let edits = Edit::from(vec![cut.clone(), Change::LogStart { ordinal, position: 50 }]);
+        match ManifestState::default().after(&edits) {
+            Ok(state) => {
+                assert!(may, "{ordinal}");
+                assert_eq!(state_of(&[Edit::from(state.snapshot().collect::<Vec<_>>())]), state);
+            }
+            Err(error) => assert!(!may && error == EditError::StartCutOff { ordinal }, "{ordinal}: {error}"),
+        }
+    }
+}
+
+/// What would follow from them overflows: an ordinal would be given twice, and a position would be less than the last.
+#[test]
+fn numbers_that_no_database_reaches_are_refused() {
+    let far = LogPosition(NUMBER_LIMIT);
+    for change in [
+        bound(NUMBER_LIMIT),
+        Change::KeyspaceLog { id: KeyspaceId(0), position: NUMBER_LIMIT },
+        Change::LogStart { ordinal: NUMBER_LIMIT, position: 4 },
+        Change::LogStart { ordinal: 1, position: u64::MAX },
+        Change::LogProved(Proof { ordinal: u64::MAX, position: LogPosition(4) }),
+        Change::LogProved(Proof { ordinal: 1, position: far }),
+        Change::LogCut(Cut { ordinal: NUMBER_LIMIT, end: LogPosition(2), next_ordinal: u64::MAX }),
+        Change::LogCut(Cut { ordinal: 1, end: far, next_ordinal: 3 }),
+    ] {
+        let refused = Edit::decode(&encoded(&Edit::from(vec![change.clone()])));
+        assert!(matches!(refused, Err(NotUnderstood::Damaged(_))), "{change:?}");
+    }
 }
 
 #[test]

@@ -105,3 +105,48 @@ fn a_writer_holds_little_of_a_long_history() {
     writer.end_key().unwrap();
     writer.finish().unwrap();
 }
+
+/// A history whose index blocks name the one below twice: of two versions it would make four, then eight, and so on.
+#[test]
+fn a_history_that_names_its_lists_again_and_again_is_corrupt_and_its_walk_ends() {
+    // B1
+    use crate::Error;
+    use crate::format::{Encode, FileKind};
+    use crate::table::block::{BlockKind, BlockSink, BlockSource};
+    use crate::table::history::{HistoryCursor, HistoryIndex, HistoryRef};
+    use crate::table::row::{DataBlockBuilder, Row};
+    use crate::table::rows::{DataBlock, Rows};
+
+    const LEVELS: u8 = 30;
+    let fs = new_fs();
+    let path = FileKind::Table.path(Path::new(DIR), FileNumber(1));
+    let mut sink =
+        BlockSink::new(fs.create(Purpose::Flush, &path).unwrap(), path.clone(), FileNumber(1), Compression::None);
+    let mut list = Vec::new();
+    list.put_varint(2);
+    // Two tombstones, at 40 and 30.
+    list.put_bytes(&[2, 40, 2, 10]);
+    let mut below = sink.write(BlockKind::History, &list).unwrap();
+    for _ in 0..LEVELS {
+        let mut index = Vec::new();
+        HistoryIndex::put(&mut index, 30, below);
+        HistoryIndex::put(&mut index, 30, below);
+        below = sink.write(BlockKind::HistoryIndex, &index).unwrap();
+    }
+    let mut rows = DataBlockBuilder::default();
+    rows.add(b"k", &version(50, None).as_version_ref());
+    rows.add_history(&HistoryRef { levels: LEVELS, number: 0, offset: 0, oldest: 30 });
+    let block = DataBlock::parse(Bytes::copy_from_slice(rows.finish(&[below])), 0).unwrap();
+    sink.finish(&[]).unwrap();
+    let file = fs.open(Purpose::Table, &path).unwrap();
+    let source = BlockSource::new(file, path, FileNumber(1), Arc::new(BlockCache::new(0))).unwrap();
+
+    let mut rows = Rows::default();
+    rows.enter(block);
+    assert!(rows.first().unwrap());
+    let row: (&Row, &DataBlock) = rows.row().unwrap();
+    let mut history = HistoryCursor::default();
+    assert!(history.seek(&source, Caching::Off, row, 49).unwrap());
+    assert!(history.older(&source, Caching::Off).unwrap());
+    assert!(matches!(history.older(&source, Caching::Off), Err(Error::Corruption { .. })));
+}
