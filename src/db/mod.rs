@@ -12,6 +12,7 @@ mod clock;
 mod close;
 mod commit;
 mod compaction_job;
+mod current;
 mod cursor;
 mod engine;
 mod flush;
@@ -19,6 +20,8 @@ mod handle;
 mod history;
 mod keyspace;
 mod keyspaces;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod merge_job;
 mod metrics;
 mod open;

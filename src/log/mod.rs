@@ -39,6 +39,8 @@
 //! too.
 
 mod group;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod plan;
 mod reader;
 mod record;

@@ -1,12 +1,12 @@
 //! Counting how often something paid off, from many threads.
 
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, Ordering, ProcessCount};
 
 /// Two counts. Threads count in lines of their own, as far as there are: readers do not wait for each other's cache
 /// lines.
 #[derive(Default)]
 pub(crate) struct Tally {
-    stripes: [Stripe; STRIPES],
+    stripes: [Stripe; STRIPES as usize],
 }
 
 #[derive(Default)]
@@ -16,16 +16,17 @@ struct Stripe {
     misses: AtomicU64,
 }
 
-const STRIPES: usize = 16;
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
+const STRIPES: u64 = 16;
+static NEXT_STRIPE: ProcessCount = ProcessCount::new(0);
 
 thread_local! {
-    static STRIPE: usize = NEXT_STRIPE.fetch_add(1, Ordering::Relaxed);
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below STRIPES")]
+    static STRIPE: usize = (NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPES) as usize;
 }
 
 impl Tally {
     pub(crate) fn count(&self, hit: bool) {
-        if let Some(stripe) = self.stripes.get(STRIPE.with(|stripe| *stripe) % STRIPES) {
+        if let Some(stripe) = self.stripes.get(STRIPE.with(|stripe| *stripe)) {
             let counter = if hit { &stripe.hits } else { &stripe.misses };
             counter.fetch_add(1, Ordering::Relaxed);
         }
