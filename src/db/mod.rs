@@ -31,6 +31,8 @@ mod range;
 mod read;
 mod resume;
 mod retention;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 mod snapshot;
 mod verify;
 mod world;

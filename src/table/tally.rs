@@ -6,7 +6,7 @@ use crate::sync::{AtomicU64, Ordering, ProcessCount};
 /// lines.
 #[derive(Default)]
 pub(crate) struct Tally {
-    stripes: [Stripe; STRIPES as usize],
+    stripes: [Stripe; STRIPES],
 }
 
 #[derive(Default)]
@@ -16,12 +16,12 @@ struct Stripe {
     misses: AtomicU64,
 }
 
-const STRIPES: u64 = 16;
+const STRIPES: usize = 16;
 static NEXT_STRIPE: ProcessCount = ProcessCount::new(0);
 
 thread_local! {
-    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below STRIPES")]
-    static STRIPE: usize = (NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPES) as usize;
+    static STRIPE: usize =
+        usize::try_from(NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPES as u64).unwrap_or(0);
 }
 
 impl Tally {
