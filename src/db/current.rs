@@ -49,18 +49,18 @@ impl<const RING: usize> Published<RING> {
         // Release, so that a reader who sees either number also sees that the count had come this far.
         sequence.store(horizon.sequence, Ordering::Release);
         last_timestamp.store(horizon.last_timestamp, Ordering::Release);
-        self.count.store(count, Ordering::SeqCst);
+        self.count.store(count, Ordering::Release);
     }
 
     pub(crate) fn horizon(&self) -> Horizon {
         loop {
-            let count = self.count.load(Ordering::SeqCst);
+            let count = self.count.load(Ordering::Acquire);
             let (sequence, last_timestamp) = self.place(count);
             let horizon = Horizon {
                 sequence: sequence.load(Ordering::Acquire),
                 last_timestamp: last_timestamp.load(Ordering::Acquire),
             };
-            if self.count.load(Ordering::SeqCst) - count < RING as u64 - 1 {
+            if self.count.load(Ordering::Acquire) - count < RING as u64 - 1 {
                 return horizon;
             }
         }

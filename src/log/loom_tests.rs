@@ -44,7 +44,7 @@ impl Syncs {
 
 fn check(failing: Option<usize>) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
     builder.check(move || {
         let syncs = Arc::new(Syncs::default());
         let others = [0, 1].map(|number| {

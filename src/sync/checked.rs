@@ -15,8 +15,68 @@ use loom as checker;
 use shuttle as checker;
 
 use super::{Arc, Ordering};
+#[cfg(loom)]
+pub(crate) use announced::{AtomicBool, AtomicU64, AtomicUsize};
+#[cfg(shuttle)]
 pub(crate) use checker::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 pub(super) use checker::thread;
+
+/// loom 0.7 remembers of an atomic only who touched it last. A store whose own thread has loaded it before hides the
+/// loads of others from it, and it never tries them on the other side of that store. So each access is announced by a
+/// step on which all accesses of that atomic depend, and which orders nothing else.
+#[cfg(loom)]
+mod announced {
+    use loom::sync::atomic;
+
+    use super::Ordering;
+
+    macro_rules! announced {
+        ($name:ident of $value:ty: $($method:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
+            #[derive(Debug, Default)]
+            pub(crate) struct $name {
+                inner: atomic::$name,
+                accesses: atomic::AtomicBool,
+            }
+
+            impl $name {
+                pub(crate) fn new(value: $value) -> Self {
+                    Self { inner: atomic::$name::new(value), accesses: atomic::AtomicBool::new(false) }
+                }
+
+                $(pub(crate) fn $method(&self, $($argument: $kind),*) $(-> $result)? {
+                    self.accesses.fetch_or(false, Ordering::Relaxed);
+                    self.inner.$method($($argument),*)
+                })*
+            }
+        };
+    }
+
+    macro_rules! announced_number {
+        ($name:ident of $value:ty) => {
+            announced! {
+                $name of $value:
+                load(ordering: Ordering) -> $value;
+                store(value: $value, ordering: Ordering);
+                fetch_add(by: $value, ordering: Ordering) -> $value;
+                fetch_sub(by: $value, ordering: Ordering) -> $value;
+                fetch_max(other: $value, ordering: Ordering) -> $value;
+                fetch_min(other: $value, ordering: Ordering) -> $value;
+                fetch_update(set: Ordering, get: Ordering, by: impl FnMut($value) -> Option<$value>)
+                    -> Result<$value, $value>;
+            }
+        };
+    }
+
+    announced_number!(AtomicU64 of u64);
+    announced_number!(AtomicUsize of usize);
+    announced! {
+        AtomicBool of bool:
+        load(ordering: Ordering) -> bool;
+        store(value: bool, ordering: Ordering);
+        swap(value: bool, ordering: Ordering) -> bool;
+        fetch_or(value: bool, ordering: Ordering) -> bool;
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(checker::sync::Mutex<T>);
