@@ -14,7 +14,7 @@ use super::engine::Engine;
 use super::flush::FlushUnit;
 use crate::manifest::KeyspaceId;
 use crate::options::{self, Options};
-use crate::sync::{Arc, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, spawn};
+use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, spawn};
 use crate::{Error, Result};
 
 /// After so long without a commit all is quiet.
@@ -273,7 +273,7 @@ impl Engine {
         }
         drop(jobs);
         let threads = std::mem::take(&mut *self.background.threads.lock());
-        let this = std::thread::current().id();
+        let this = sync::current_thread();
         for thread in threads.into_iter().filter(|thread| thread.thread().id() != this) {
             if thread.join().is_err() {
                 tracing::error!("a background thread panicked");

@@ -8,14 +8,13 @@
 
 use std::path::{Path, PathBuf};
 
-use arc_swap::ArcSwapOption;
-
 use super::background::Background;
+use super::current::Current;
 use super::keyspace::KeyspaceCore;
 use super::metrics::Counters;
 use super::pipeline::InFlight;
 use super::snapshot::SnapshotRegistry;
-use super::world::{Current, World};
+use super::world::World;
 use crate::compaction::RateLimiter;
 use crate::error::Result;
 use crate::format::{FileKind, FileNumber};
@@ -24,7 +23,7 @@ use crate::log::{Log, LogPosition, LogStart, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
 use crate::options::{Clock, Options};
 use crate::seam::Time;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, ProcessCount};
 use crate::table::TableStore;
 use crate::version::Sequence;
 use crate::{Error, Timestamp};
@@ -123,7 +122,7 @@ pub(crate) struct Parts {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
-        static IDENTITIES: AtomicU64 = AtomicU64::new(1);
+        static IDENTITIES: ProcessCount = ProcessCount::new(1);
         let manual_floor = parts.manifest.state().manual_floor;
         let counters = Counters::default();
         for keyspace in parts.current.world().keyspaces() {

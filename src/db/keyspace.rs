@@ -166,7 +166,7 @@ impl Keyspace {
     /// Runs `read` on this keyspace as it is now.
     fn with_current<T>(
         &self,
-        read: impl FnOnce(&super::world::KeyspaceVersion, super::world::Horizon) -> Result<T>,
+        read: impl FnOnce(&super::world::KeyspaceVersion, super::current::Horizon) -> Result<T>,
     ) -> Result<T> {
         self.engine().check_open()?;
         self.engine().current.with_view(|world, horizon| match world.get(self.core.id) {

@@ -14,6 +14,7 @@ mod clock;
 mod close;
 mod commit;
 mod compaction_job;
+mod current;
 mod cursor;
 mod engine;
 mod flush;
@@ -21,6 +22,8 @@ mod handle;
 mod history;
 mod keyspace;
 mod keyspaces;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod merge_job;
 mod metrics;
 mod open;
@@ -30,6 +33,8 @@ mod range;
 mod read;
 mod resume;
 mod retention;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 mod snapshot;
 mod verify;
 mod world;

@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 
-use super::world::{Horizon, Published};
+use super::current::{Horizon, Published};
 use crate::options::Clock;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::version::Sequence;

@@ -2,7 +2,8 @@
 
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
-use super::world::{Horizon, KeyspaceVersion, Mem};
+use super::current::Horizon;
+use super::world::{KeyspaceVersion, Mem};
 use crate::memtable::MemtableCursor;
 use crate::merge::{Lookup, MergingCursor};
 use crate::sync::Arc;

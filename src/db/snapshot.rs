@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::current::Horizon;
 use super::cursor::{Cursor, Iter};
 use super::engine::Engine;
 use super::handle::Session;
 use super::keyspace::Keyspace;
 use super::range::{KeyRange, prefix_bounds};
 use super::read::{At, Target};
-use super::world::{Horizon, KeyspaceVersion};
+use super::world::KeyspaceVersion;
 use crate::manifest::KeyspaceId;
 use crate::sync::{Arc, Mutex};
 use crate::version::Sequence;

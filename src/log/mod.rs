@@ -41,6 +41,8 @@
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod group;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod plan;
 mod reader;
 mod record;

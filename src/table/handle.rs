@@ -6,14 +6,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Weak;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::tally::Tally;
 use super::{BlockCache, Caching, TableCursor, TableMeta, TableReader};
 use crate::format::FileKind;
 use crate::fs::{Fs, Purpose};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::version::StoredVersion;
 use crate::{Result, Timestamp};
 
@@ -203,7 +202,7 @@ impl fmt::Debug for TableStore {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        if !*self.obsolete.get_mut() {
+        if !self.obsolete.load(Ordering::Relaxed) {
             return;
         }
         self.slot.reader.store(None);

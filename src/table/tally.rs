@@ -1,6 +1,6 @@
 //! Counting how often something paid off, from many threads.
 
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, Ordering, ProcessCount};
 
 /// Two counts. Threads count in lines of their own, as far as there are: readers do not wait for each other's cache
 /// lines.
@@ -17,15 +17,16 @@ struct Stripe {
 }
 
 const STRIPES: usize = 16;
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
+static NEXT_STRIPE: ProcessCount = ProcessCount::new(0);
 
 thread_local! {
-    static STRIPE: usize = NEXT_STRIPE.fetch_add(1, Ordering::Relaxed);
+    static STRIPE: usize =
+        usize::try_from(NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPES as u64).unwrap_or(0);
 }
 
 impl Tally {
     pub(crate) fn count(&self, hit: bool) {
-        if let Some(stripe) = self.stripes.get(STRIPE.with(|stripe| *stripe) % STRIPES) {
+        if let Some(stripe) = self.stripes.get(STRIPE.with(|stripe| *stripe)) {
             let counter = if hit { &stripe.hits } else { &stripe.misses };
             counter.fetch_add(1, Ordering::Relaxed);
         }

@@ -57,7 +57,7 @@ fn a_snapshot_over_several_frames_is_read_whole_or_refused() {
 
 #[test]
 fn a_manifest_that_was_replaced_meanwhile_is_not_missing() {
-    let racing = Racing { files: MemFs::new(), number: 10.into() };
+    let racing = Racing { files: MemFs::new(), number: AtomicU64::new(10) };
     racing.files.create_dir(Purpose::Directory, dir()).unwrap();
     racing.next();
     let loaded = load(&racing, dir()).unwrap().unwrap();

@@ -1,0 +1,358 @@
+//! Whole databases, their background threads too, in orders of steps that a scheduler draws from a seed:
+//! `RUSTFLAGS="--cfg shuttle" cargo test --release --lib shuttle_`.
+//!
+//! Half of the schedules are random, half are PCT's: threads with priorities that change at a few moments, which finds
+//! what needs one thread to stand still while another runs far. Memory is one for all here; what the memory orderings
+//! allow is loom's part. A failure names its seed; `SHUTTLE_SEED` begins there, `SHUTTLE_SCHEDULES` says how many.
+
+use std::collections::BTreeMap;
+
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::{Config, FailurePersistence, Runner};
+
+use crate::fs::{Fault, FaultFs, FaultKind, Operation, PowerCut, Purpose};
+use crate::sync::{Arc, JoinHandle, Mutex, spawn};
+use crate::{
+    CommitOptions, Db, Durability, Error, Keyspace, KeyspaceOptions, ManualTime, MemFs, Options, Retention, Slice,
+    Snapshot, WriteBatch,
+};
+
+/// Keys a batch writes in each of the two keyspaces.
+const KEYS: [&str; 2] = ["a", "z"];
+
+fn from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |value| value.parse().unwrap())
+}
+
+/// Runs `body` under `schedules` schedules.
+fn explore(schedules: u64, body: impl Fn() + Send + Sync + 'static) {
+    struct SayWhich(u64);
+    impl Drop for SayWhich {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                println!("SHUTTLE_SEED={}", self.0);
+            }
+        }
+    }
+    let body = Arc::new(body);
+    let first = from_env("SHUTTLE_SEED", 1);
+    for seed in first..first + from_env("SHUTTLE_SCHEDULES", schedules).div_ceil(20) {
+        let _which = SayWhich(seed);
+        let scheduler: Box<dyn Scheduler + Send> = match seed % 2 {
+            0 => Box::new(RandomScheduler::new_from_seed(seed, 20)),
+            _ => Box::new(PctScheduler::new_from_seed(seed, 4, 20)),
+        };
+        let mut config = Config::new();
+        config.stack_size = 1 << 19;
+        config.failure_persistence = FailurePersistence::None;
+        config.silence_warnings = true;
+        let body = Arc::clone(&body);
+        Runner::new(scheduler, config).run(move || body());
+    }
+}
+
+/// A database of two keyspaces into which every batch writes one value, under all keys.
+struct Pair {
+    db: Db,
+    keyspaces: [Keyspace; 2],
+    /// What was acknowledged, by timestamp.
+    committed: Mutex<BTreeMap<u64, String>>,
+}
+
+impl Pair {
+    fn open(options: Options, retention: Retention) -> Arc<Self> {
+        let db = options.time(ManualTime::new(1)).block_cache_bytes(0).open("db").unwrap();
+        let keyspaces = ["one", "other"].map(|name| {
+            db.keyspace_with(name, KeyspaceOptions::new().retention(retention).filter_bits_per_key(0.0)).unwrap()
+        });
+        Arc::new(Self { db, keyspaces, committed: Mutex::default() })
+    }
+
+    fn commit(&self, value: &str, options: CommitOptions) -> crate::Result<u64> {
+        let mut batch = WriteBatch::new();
+        for keyspace in &self.keyspaces {
+            for key in KEYS {
+                batch.put(keyspace, key, value);
+            }
+        }
+        let timestamp = self.db.commit_with(batch, options)?;
+        self.committed.lock().insert(timestamp, value.to_owned());
+        Ok(timestamp)
+    }
+
+    /// The one value that all reads of a snapshot give.
+    fn state(&self, snapshot: &Snapshot) -> Option<Slice> {
+        let [one, other] = &self.keyspaces;
+        let mut found = snapshot.multi_get(one, KEYS).unwrap();
+        found.extend(KEYS.map(|key| snapshot.get(other, key).unwrap()));
+        let first = found[0].clone();
+        assert!(found.iter().all(|value| *value == first), "half a batch at {}: {found:?}", snapshot.timestamp());
+        first
+    }
+
+    /// Every acknowledged state that must be readable is there.
+    fn check(&self) {
+        let committed = self.committed.lock().clone();
+        for keyspace in &self.keyspaces {
+            let floor = keyspace.retained_from();
+            for timestamp in floor..=self.db.last_timestamp() {
+                let expected = committed.range(..=timestamp).next_back().map(|(_, value)| value.as_bytes());
+                for key in KEYS {
+                    let found = keyspace.get_at(key, timestamp).unwrap();
+                    assert_eq!(found.as_deref(), expected, "{key} at {timestamp}, floor {floor}, of {committed:?}");
+                }
+            }
+        }
+    }
+}
+
+fn options(fs: &MemFs) -> Options {
+    Options::new().fs(fs.clone()).memtable_bytes(1 << 20).background_threads(1)
+}
+
+fn start(pair: &Arc<Pair>, body: impl FnOnce(&Pair) + Send + 'static) -> JoinHandle {
+    let pair = Arc::clone(pair);
+    spawn("shuttle", move || body(&pair)).unwrap()
+}
+
+fn join(threads: impl IntoIterator<Item = JoinHandle>) {
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+// S5, S6, S11
+#[test]
+fn shuttle_every_view_is_of_whole_batches_while_memtables_are_sealed_and_flushed() {
+    explore(600, || {
+        // Each commit seals what the one before has filled.
+        let pair = Pair::open(options(&MemFs::new()).memtable_bytes(1), Retention::Manual);
+        let writers = ["v", "w"].map(|name| {
+            start(&pair, move |pair| {
+                for n in 0..2 {
+                    let timestamp = pair.commit(&format!("{name}{n}"), CommitOptions::new()).unwrap();
+                    assert!(pair.db.last_timestamp() >= timestamp);
+                    assert!(pair.keyspaces[0].latest_timestamp(KEYS[0]).unwrap() >= Some(timestamp));
+                }
+            })
+        });
+        let mut last = 0;
+        for _ in 0..2 {
+            for keyspace in &pair.keyspaces {
+                let found = keyspace.multi_get(KEYS).unwrap();
+                assert_eq!(found[0], found[1]);
+                let mut iter = keyspace.iter().map(|pair| pair.unwrap().1);
+                assert_eq!(iter.next(), iter.next());
+            }
+            let snapshot = pair.db.snapshot();
+            assert!(snapshot.timestamp() >= last, "time runs backwards");
+            last = snapshot.timestamp();
+            let before = pair.state(&snapshot);
+            assert_eq!(pair.state(&snapshot), before, "a snapshot has changed");
+        }
+        join(writers);
+        pair.check();
+        pair.db.close().unwrap();
+    });
+}
+
+// S20, R1
+#[test]
+fn shuttle_a_snapshot_keeps_what_it_sees_from_merges_that_raise_the_floor() {
+    explore(600, || {
+        let pair = Pair::open(options(&MemFs::new()), Retention::Latest);
+        pair.commit("first", CommitOptions::new()).unwrap();
+        let writer = start(&pair, |pair| {
+            pair.commit("second", CommitOptions::new()).unwrap();
+            pair.db.flush().unwrap();
+        });
+        let compactor = start(&pair, |pair| pair.db.compact().unwrap());
+        let latest = pair.db.snapshot();
+        let before = pair.state(&latest);
+        let at = pair.db.snapshot_at(1);
+        let expected = |timestamp| {
+            let value = if timestamp == 1 { "first" } else { "second" };
+            Some(Slice::from(value.as_bytes()))
+        };
+        assert_eq!(before, expected(latest.timestamp()));
+        join([writer, compactor]);
+        assert_eq!(pair.state(&latest), before, "a snapshot has changed");
+        match at {
+            Ok(snapshot) => {
+                for keyspace in &pair.keyspaces {
+                    match snapshot.get(keyspace, KEYS[0]) {
+                        Ok(found) => assert_eq!(found, expected(1)),
+                        Err(Error::BelowRetained { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+            Err(Error::BelowRetained { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        drop((latest, pair.db.snapshot()));
+        pair.check();
+        pair.db.close().unwrap();
+    });
+}
+
+// S12, R1
+#[test]
+fn shuttle_no_late_commit_is_lost_below_a_floor_that_rises() {
+    for retention in [Retention::Manual, Retention::Window(2)] {
+        explore(300, move || {
+            let pair = Pair::open(options(&MemFs::new()).late_commits(true), retention);
+            pair.commit("ten", CommitOptions::new().at(10)).unwrap();
+            let late = [6, 8].map(|timestamp| {
+                start(&pair, move |pair| {
+                    match pair.commit(&format!("late {timestamp}"), CommitOptions::new().at(timestamp)) {
+                        Ok(_) | Err(Error::BelowRetained { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                })
+            });
+            let raising = start(&pair, move |pair| match retention {
+                Retention::Manual => {
+                    pair.db.retain_from(8).unwrap();
+                    pair.db.compact().unwrap();
+                }
+                _ => pair.db.compact().unwrap(),
+            });
+            let floor = pair.keyspaces[0].retained_from();
+            let read = pair.keyspaces[0].get_at(KEYS[0], 8);
+            if floor == 0 {
+                assert!(matches!(read, Ok(_) | Err(Error::BelowRetained { .. })));
+            }
+            join(late);
+            join([raising]);
+            pair.check();
+            pair.db.compact().unwrap();
+            pair.check();
+            pair.db.close().unwrap();
+        });
+    }
+}
+
+// S25, S24
+#[test]
+fn shuttle_a_sync_that_fails_leaves_nobody_waiting_and_nothing_half_there() {
+    explore(400, || {
+        let files = FaultFs::new(MemFs::new());
+        let pair = Pair::open(Options::new().fs(files.clone()).background_threads(1), Retention::Manual);
+        files.inject(Fault {
+            purpose: Some(Purpose::Log),
+            operation: Some(Operation::Sync),
+            nth: 0,
+            kind: FaultKind::Io,
+            repeat: false,
+        });
+        let writers = [0, 1, 2].map(|number| {
+            start(&pair, move |pair| {
+                let durability = if number == 2 { Durability::Buffered } else { Durability::Synced };
+                match pair.commit(&number.to_string(), CommitOptions::new().durability(durability)) {
+                    Ok(_) | Err(Error::Io { .. } | Error::Background(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            })
+        });
+        let flush = start(&pair, |pair| drop(pair.db.flush()));
+        join(writers);
+        join([flush]);
+        files.clear();
+        pair.db.resume().unwrap();
+        pair.check();
+        pair.commit("after", CommitOptions::new().durability(Durability::Synced)).unwrap();
+        pair.db.flush().unwrap();
+        pair.check();
+        pair.db.close().unwrap();
+    });
+}
+
+// S38: closing ends, whoever is at work, and what was acknowledged is there afterwards
+#[test]
+fn shuttle_closing_ends_everybody_and_loses_nothing() {
+    explore(400, || {
+        let fs = MemFs::new();
+        let pair = Pair::open(options(&fs).background_threads(2), Retention::Latest);
+        let threads = [0, 1, 2].map(|number| {
+            start(&pair, move |pair| {
+                let result = match number {
+                    0 => pair.db.compact(),
+                    1 => pair.db.drop_keyspace("none").or(Ok(())),
+                    _ => (0..2).try_for_each(|n| {
+                        pair.commit(&n.to_string(), CommitOptions::new().durability(Durability::Unlogged)).map(drop)
+                    }),
+                };
+                match result {
+                    Ok(()) | Err(Error::Closed) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            })
+        });
+        pair.db.close().unwrap();
+        join(threads);
+        let fs = fs.power_cut(PowerCut::Lose);
+        let again = Pair::open(options(&fs), Retention::Latest);
+        let committed = std::mem::take(&mut *pair.committed.lock());
+        let expected = committed.last_key_value().map(|(_, value)| value.as_bytes());
+        assert_eq!(again.keyspaces[0].get(KEYS[0]).unwrap().as_deref(), expected);
+        again.db.close().unwrap();
+    });
+}
+
+// S5: a keyspace is in the world or among what snapshots keep of those that are gone, never in neither
+#[test]
+fn shuttle_a_snapshot_goes_on_reading_a_keyspace_that_is_dropped() {
+    explore(300, || {
+        let pair = Pair::open(options(&MemFs::new()), Retention::Latest);
+        pair.commit("kept", CommitOptions::new()).unwrap();
+        let dropper = start(&pair, |pair| pair.db.drop_keyspace("other").unwrap());
+        let flush = start(&pair, |pair| pair.db.flush().unwrap());
+        let snapshot = pair.db.snapshot();
+        let first = snapshot.get(&pair.keyspaces[1], KEYS[0]);
+        let second = snapshot.get(&pair.keyspaces[1], KEYS[1]);
+        match (first, second) {
+            (Ok(first), Ok(second)) => {
+                assert_eq!(first.as_deref(), Some(&b"kept"[..]));
+                assert_eq!(second, first);
+            }
+            // Taken after it was dropped.
+            (Err(Error::UnknownKeyspace { .. }), Err(Error::UnknownKeyspace { .. })) => {}
+            other => panic!("{other:?}"),
+        }
+        join([dropper, flush]);
+        drop(snapshot);
+        pair.db.close().unwrap();
+    });
+}
+
+// S38, L2: resume and close meet commits and background work
+#[test]
+fn shuttle_resume_and_close_meet() {
+    explore(300, || {
+        let files = FaultFs::new(MemFs::new());
+        let pair = Pair::open(Options::new().fs(files.clone()).background_threads(1), Retention::Latest);
+        pair.commit("kept", CommitOptions::new()).unwrap();
+        files.inject(Fault {
+            purpose: Some(Purpose::Manifest),
+            operation: None,
+            nth: 0,
+            kind: FaultKind::Io,
+            repeat: false,
+        });
+        let _ = pair.db.flush();
+        let resume = start(&pair, |pair| match pair.db.resume() {
+            Ok(()) | Err(Error::Closed | Error::Background(_)) => {}
+            Err(error) => panic!("{error}"),
+        });
+        let writer = start(&pair, |pair| match pair.commit("more", CommitOptions::new()) {
+            Ok(_) | Err(Error::Closed | Error::Background(_)) => {}
+            Err(error) => panic!("{error}"),
+        });
+        let _ = pair.db.close();
+        join([resume, writer]);
+        let again = Pair::open(Options::new().fs(files.clone()), Retention::Latest);
+        let expected = pair.committed.lock().last_key_value().map(|(_, value)| value.clone());
+        let found = again.keyspaces[0].get(KEYS[0]).unwrap();
+        assert_eq!(found.as_deref(), expected.as_deref().map(str::as_bytes));
+        again.db.close().unwrap();
+    });
+}
