@@ -29,6 +29,13 @@ impl Program for PowerCuts {
 
     // S6 S11 S17 S21 S23 S28 S29
     fn round(&self, seed: u64, counts: &mut Counts) {
+        self.live(seed, counts);
+    }
+}
+
+impl PowerCuts {
+    /// One life, to its end.
+    fn live(&self, seed: u64, counts: &mut Counts) -> Runner {
         let mut random = Random::of_seed(seed);
         let lie = if self.one_lie { Some(Lie::One(random.random_range(0..200))) } else { self.lie };
         let mut life = Runner::new(random, lie);
@@ -45,5 +52,32 @@ impl Program for PowerCuts {
                 life.read();
             }
         }
+        life
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strandline::fs::{Operation, Purpose};
+
+    use super::*;
+    use crate::life::Kinds;
+
+    #[test]
+    fn the_power_goes_at_every_kind_of_call() {
+        let (mut called, mut failed) = (Kinds::new(), Kinds::new());
+        for seed in 1..120 {
+            let life = PowerCuts::default().live(seed, &mut Counts::default());
+            called.extend(&life.places.called);
+            failed.extend(&life.places.failed);
+        }
+        // What has failed is removed: never the first call to fail.
+        let cleanup = |(purpose, operation): &(Purpose, Operation)| {
+            *operation == Operation::Remove
+                && matches!(purpose, Purpose::Manifest | Purpose::Flush | Purpose::Compaction)
+        };
+        let left_out: Vec<_> = called.difference(&failed).filter(|kind| !cleanup(kind)).collect();
+        assert!(left_out.is_empty(), "{left_out:?}");
+        assert!(called.len() > 25, "{called:?}");
     }
 }

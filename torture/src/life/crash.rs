@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use rand::RngExt;
-use strandline::fs::{Fault, FaultKind, Purpose};
+use strandline::fs::Purpose;
 use strandline::{Db, Durability, Error, Fs};
 
 use super::fault::Undecided;
@@ -72,7 +72,7 @@ impl Runner {
             self.change_files(files);
             let nth = self.random.random_range(0..120);
             self.log.add(format!("and a power cut at call {nth} of the recovery"));
-            self.fs.inject(Fault { purpose: None, operation: None, nth, kind: FaultKind::Io, repeat: true });
+            self.fail_after(nth);
             let opened = self.settings.options(&self.fs, &self.time).open(DIR);
             crash = Crash::PowerCut;
             cuts += 1;

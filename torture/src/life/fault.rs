@@ -1,7 +1,6 @@
 //! A device that fails in the middle of something, before a crash: what was under way may have happened or not.
 
 use rand::RngExt;
-use strandline::fs::{Fault, FaultKind};
 use strandline::{CommitOptions, Durability, Error, Result, Retention, Timestamp, WriteBatch};
 
 use super::model::{Commit, Write};
@@ -24,7 +23,7 @@ impl Runner {
         let calls = 1 << self.random.random_range(0..10);
         let nth = self.random.random_range(0..calls);
         self.log.add(format!("the device fails at call {nth}"));
-        self.fs.inject(Fault { purpose: None, operation: None, nth, kind: FaultKind::Io, repeat: true });
+        self.fail_after(nth);
         for _ in 0..25 {
             let mut undecided = Undecided::default();
             match self.step_undecided(&mut undecided) {

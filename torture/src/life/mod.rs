@@ -9,10 +9,12 @@ mod fault;
 mod held;
 mod model;
 mod names;
+mod places;
 mod read;
 mod runner;
 mod settings;
 mod write;
 
+pub use places::{Kinds, Places};
 pub use runner::Runner;
 pub use settings::Settings;

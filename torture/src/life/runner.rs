@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt;
-use strandline::fs::Call;
+use strandline::fs::{Call, Fault, FaultKind};
 use strandline::{Clock, Db, Error, FaultFs, Keyspace, ManualTime, Retention, Time, Timestamp};
 
 use super::held::Held;
 use super::model::{Keys, Model, Space};
 use super::names::Names;
+use super::places::Places;
 use super::settings::{Settings, chance, keyspace, pick};
 use crate::disk::{Disk, Lie};
 use crate::random::Random;
@@ -35,6 +36,7 @@ pub struct Runner {
     pub next_mark: u64,
     pub log: Log,
     pub names: Names,
+    pub places: Places,
     trace: Option<Vec<Call>>,
 }
 
@@ -92,6 +94,7 @@ impl Runner {
             next_mark: 0,
             log: Log::default(),
             names: Names::default(),
+            places: Places::default(),
             trace: None,
         };
         runner.marks = runner.make("marks", Retention::Window(u64::MAX));
@@ -123,14 +126,25 @@ impl Runner {
     pub fn change_files(&mut self, files: Disk) {
         self.take_calls();
         self.names.crashed(&files);
+        self.places.crashed();
         self.fs = FaultFs::new(files);
         self.fs.trace(true);
+    }
+
+    /// Every file call fails, after so many that do not.
+    pub fn fail_after(&mut self, calls: u64) {
+        self.take_calls();
+        self.places.fails_after(calls);
+        self.fs.inject(Fault { purpose: None, operation: None, nth: calls, kind: FaultKind::Io, repeat: true });
     }
 
     /// Looks at the file calls since the last time.
     pub fn take_calls(&mut self) {
         let calls = self.fs.take_trace();
-        calls.iter().for_each(|call| self.names.called(call));
+        for call in &calls {
+            self.names.called(call);
+            self.places.called(call);
+        }
         if let Some(trace) = &mut self.trace {
             trace.extend(calls);
         }
