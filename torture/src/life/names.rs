@@ -12,6 +12,7 @@ use crate::disk::Disk;
 /// The names of all files that may have been on the disk at some time.
 ///
 /// A file that was made after the last crash, and whose name the next one lost, never was: its number may come again.
+/// One that was removed has been.
 #[derive(Default)]
 pub struct Names {
     /// On disk after some crash, or made since the last.
@@ -21,12 +22,15 @@ pub struct Names {
 }
 
 impl Names {
-    /// Panics if the call makes a file under a name that was used before.
-    pub fn called(&mut self, call: &Call) {
+    /// Panics if the call makes a file under a name that was used before. `works`: whether the device does.
+    pub fn called(&mut self, call: &Call, works: bool) {
         let numbered = call.file.ends_with(".table") || call.file.ends_with(".log") || call.file.ends_with(".manifest");
         if call.operation == Operation::Create && numbered {
             assert!(self.known.insert(call.file.clone()), "{} is made a second time", call.file);
             self.fresh.insert(call.file.clone());
+        }
+        if call.operation == Operation::Remove && works {
+            self.fresh.remove(&call.file);
         }
     }
 

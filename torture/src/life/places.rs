@@ -14,6 +14,8 @@ pub struct Places {
     pub failed: Kinds,
     /// How many calls will pass before one fails.
     waiting: Option<u64>,
+    /// Whether all calls fail by now.
+    pub failing: bool,
 }
 
 impl Places {
@@ -28,6 +30,7 @@ impl Places {
         self.waiting = match self.waiting {
             Some(0) => {
                 self.failed.insert(kind);
+                self.failing = true;
                 None
             }
             waiting => waiting.map(|left| left - 1),
@@ -37,5 +40,6 @@ impl Places {
     /// Other files: nothing fails any more.
     pub fn crashed(&mut self) {
         self.waiting = None;
+        self.failing = false;
     }
 }

@@ -142,8 +142,8 @@ impl Runner {
     pub fn take_calls(&mut self) {
         let calls = self.fs.take_trace();
         for call in &calls {
-            self.names.called(call);
             self.places.called(call);
+            self.names.called(call, !self.places.failing);
         }
         if let Some(trace) = &mut self.trace {
             trace.extend(calls);

@@ -36,22 +36,32 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Plants the fault, builds, tries, and takes the fault out again.
+    /// Plants the fault, builds, tries, and takes the fault out again. A fault that does not apply, or does not build,
+    /// is not caught.
     ///
     /// # Errors
-    /// The fault does not apply, the copy does not build, or the program cannot be started.
+    /// The fault cannot be taken out again.
     pub fn run(&self, mutant: &CodeMutant, first_seed: u64) -> io::Result<Found> {
-        let planted: Vec<PathBuf> = mutant.changes.iter().map(|change| self.dir.join(change.file)).collect();
-        for change in mutant.changes {
-            let path = self.dir.join(change.file);
-            let text = change.apply(&fs::read_to_string(&path)?).map_err(io::Error::other)?;
-            fs::write(path, text)?;
-        }
-        let found = self.build().and_then(|()| self.attempt(mutant, first_seed));
-        for (path, change) in planted.iter().zip(mutant.changes) {
-            copy(&root().join(change.file), path)?;
-        }
-        found
+        let mut intact = Vec::new();
+        let mut plant = || {
+            for change in mutant.changes {
+                let path = self.dir.join(change.file);
+                let text = fs::read_to_string(&path)?;
+                let planted = change.apply(&text).map_err(io::Error::other)?;
+                intact.push((path.clone(), text));
+                fs::write(path, planted)?;
+            }
+            self.build()
+        };
+        let found = plant().and_then(|()| self.attempt(mutant, first_seed));
+        intact.iter().rev().try_for_each(|(path, text)| fs::write(path, text))?;
+        Ok(found.unwrap_or_else(|error| Found {
+            name: mutant.name.to_owned(),
+            program: mutant.program.to_owned(),
+            caught_after: None,
+            message: error.to_string(),
+            seconds: 0,
+        }))
     }
 
     fn build(&self) -> io::Result<()> {
