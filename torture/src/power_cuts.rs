@@ -27,7 +27,7 @@ impl Program for PowerCuts {
         "the power goes at any file call, three times deep; what was promised is there"
     }
 
-    // S6 S11 S17 S21 S23 S28 S29
+    // S6 S11 S17 S21 S23 S25 S28 S29
     fn round(&self, seed: u64, counts: &mut Counts) {
         self.live(seed, counts);
     }
@@ -44,6 +44,13 @@ impl PowerCuts {
             for _ in 0..life.random.random_range(0..20) {
                 life.work_step();
                 counts.add("operations", 1);
+            }
+            if life.random.random_range(0..4) == 0 {
+                life.kill();
+                counts.add("kills", 1);
+                for _ in 0..life.random.random_range(0..5) {
+                    life.work_step();
+                }
             }
             let now = life.power_cut();
             counts.add("cuts", now);

@@ -59,6 +59,13 @@ impl Runner {
         self.crash_with(&undecided, Crash::PowerCut)
     }
 
+    /// The device fails, and the process ends with it, but not the system: what the process wrote can be read, though a
+    /// sync of it has failed.
+    pub fn kill(&mut self) {
+        let undecided = self.fail_inside();
+        self.crash_with(&undecided, Crash::Kill);
+    }
+
     fn crash_with(&mut self, undecided: &Undecided, mut crash: Crash) -> u64 {
         let mut cuts = u64::from(crash == Crash::PowerCut);
         let mut files = self.crashed_files(crash);
