@@ -1,7 +1,7 @@
 //! The header of a segment, and what is known of a segment without reading its records.
 
 use super::LogPosition;
-use crate::format::{DecodeError, Decoder, Encode, FORMAT_VERSION, FileNumber, checksum};
+use crate::format::{COUNTER_LIMIT, DecodeError, Decoder, Encode, FORMAT_VERSION, FileNumber, checksum};
 
 const MAGIC: &[u8; 8] = b"SLINELOG";
 pub(super) const SEGMENT_HEADER_LEN: usize = 44;
@@ -75,7 +75,7 @@ impl SegmentHeader {
             return Err(place.into());
         }
         if magic != MAGIC {
-            return Err(DecodeError { offset: 0, reason: "not a log segment" }.into());
+            return Err(DecodeError { offset: 0, reason: "not a log segment".into() }.into());
         }
         if version != FORMAT_VERSION {
             return Err(HeaderError::Unsupported(version));
@@ -86,6 +86,9 @@ impl SegmentHeader {
         let place = decoder.error("the checksum of the segment header does not match");
         if decoder.u32()? != checksum(HEADER_KIND, file, VERSIONED as u64, &[checked]) || synced > start {
             return Err(place.into());
+        }
+        if ordinal >= COUNTER_LIMIT || start.0 >= COUNTER_LIMIT {
+            return Err(decoder.error("the segment lies behind the end of every log").into());
         }
         Ok(Self { ordinal, start, synced })
     }

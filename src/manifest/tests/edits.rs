@@ -2,7 +2,7 @@
 
 use super::super::edit::NotUnderstood;
 use super::*;
-use crate::format::{Encode, MAY_SKIP};
+use crate::format::{COUNTER_LIMIT, Encode, MAY_SKIP};
 use crate::log::Proof;
 
 fn one_of_each() -> Edit {
@@ -10,8 +10,8 @@ fn one_of_each() -> Edit {
     Edit::from(vec![
         create(7, "näme \0"),
         Change::DropKeyspace { id },
-        add(1, 6, table(u64::MAX - 2000, "", "z")),
-        remove(300, 3, u64::MAX),
+        add(1, 6, table((1 << 40) + 7, "", "z")),
+        remove(300, 3, COUNTER_LIMIT - 1),
         Change::KeyspaceFloor { id, floor: u64::MAX },
         Change::KeyspaceLog { id, position: 1 << 40 },
         Change::NextKeyspace { id },
@@ -20,7 +20,7 @@ fn one_of_each() -> Edit {
         Change::Closed { timestamp: 127 },
         Change::ManualFloor { floor: 128 },
         Change::LogStart { ordinal: 3, position: 4 },
-        Change::LogProved(Proof { ordinal: 3, position: LogPosition(u64::MAX) }),
+        Change::LogProved(Proof { ordinal: 3, position: LogPosition(COUNTER_LIMIT - 1) }),
         Change::LogCut(Cut { ordinal: 1, end: LogPosition(2), next_ordinal: 3 }),
     ])
 }
