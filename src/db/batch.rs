@@ -19,11 +19,9 @@ use bytes::Bytes;
 
 use super::Keyspace;
 use super::range::{KeyBounds, KeyRange, half_open, prefix_bounds};
-use crate::format::{DecodeError, Decoder, Encode, MAY_SKIP};
+use crate::format::{DecodeError, Decoder, Encode, MAX_KEY_BYTES, MAY_SKIP, Reason};
 use crate::{Error, Result, Timestamp};
 
-/// The longest key, in bytes.
-pub(crate) const MAX_KEY_BYTES: usize = 65_535;
 /// The longest value, in bytes.
 pub(crate) const MAX_VALUE_BYTES: usize = 256 << 20;
 /// The longest batch, encoded, in bytes.
@@ -343,10 +341,11 @@ impl<'a> Operations<'a> {
                 continue;
             }
             if !(PUT..=DELETE_RANGE).contains(&kind) {
-                return Err(at.error(match kind {
-                    PUT_BLOB => "operation 5 (put of a value in a blob file) is not supported by this build",
-                    _ => "operation of an unknown kind",
-                }));
+                let words = match kind {
+                    PUT_BLOB => "put of a value in a blob file, which this build cannot read: operation",
+                    _ => "operation of unknown kind",
+                };
+                return Err(at.error(Reason::unknown(words, kind)));
             }
             let keyspace = u32::try_from(decoder.varint()?).map_err(|_| at.error("keyspace number is too large"))?;
             let longest = if kind == DELETE_RANGE { MAX_BOUND_BYTES } else { MAX_KEY_BYTES };
@@ -357,7 +356,7 @@ impl<'a> Operations<'a> {
                     let end = match decoder.u8()? {
                         0 => None,
                         1 => Some(bytes_up_to(decoder, MAX_BOUND_BYTES, "key is too long")?),
-                        _ => return Err(at.error("end of a range is neither there nor not")),
+                        end => return Err(at.error(Reason::unknown("range with an end of unknown kind", end))),
                     };
                     if end.is_some_and(|end| end <= key) {
                         return Err(at.error("range is empty"));

@@ -17,7 +17,7 @@ use super::snapshot::SnapshotRegistry;
 use super::world::World;
 use crate::compaction::RateLimiter;
 use crate::error::Result;
-use crate::format::{FileKind, FileNumber};
+use crate::format::{COUNTER_LIMIT, FileKind, FileNumber};
 use crate::fs::{FileLock, Fs, Purpose};
 use crate::log::{Log, LogPosition, LogStart, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
@@ -243,7 +243,7 @@ impl Engine {
 
     /// The bound that a new manifest should set aside.
     pub(crate) fn number_bound_above(number: FileNumber) -> FileNumber {
-        FileNumber(number.0.saturating_add(NUMBERS_SET_ASIDE))
+        FileNumber(number.0.saturating_add(NUMBERS_SET_ASIDE).min(COUNTER_LIMIT - 1))
     }
 
     /// Sets numbers aside in memory; a manifest that says so is about to be written.

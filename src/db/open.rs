@@ -28,7 +28,7 @@ use super::handle::Session;
 use super::keyspace::KeyspaceCore;
 use super::world::{KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
-use crate::format::{FileKind, FileNumber, NUMBER_LIMIT, parse_file_name};
+use crate::format::{COUNTER_LIMIT, FileKind, FileNumber, Reason, parse_file_name};
 use crate::fs::{DirEntry, FileLock, Fs, Purpose, StdFs};
 use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
 use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
@@ -198,6 +198,14 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes as u64));
     let store = TableStore::new(Arc::clone(fs), dir.to_owned(), cache, options.max_open_files);
     let state = loaded.as_ref().map_or_else(fresh_state, |loaded| loaded.state.clone());
+    let synced = state.log.proved.position.0.max(state.log.start_position);
+    if let Some(loaded) = &loaded
+        && let Some(ahead) = state.keyspaces.values().find(|keyspace| keyspace.log_position > synced)
+    {
+        // Commits to come would count as covered by its tables, and not be replayed (L4, L5).
+        let reason = format!("keyspace {:?} covers more of the log than was synced", ahead.name);
+        return Err(Error::corruption(FileKind::Manifest.path(dir, loaded.number), 0, reason));
+    }
     let mut replay = Replay::new(&state, &store, options.memtable_bytes);
     let log = log::recover(&**fs, dir, &expectation(&state), &mut |record| replay.apply(&record, dir))?;
     if let (Some(loaded), Some((number, len))) = (&loaded, log.manifest_proof) {
@@ -255,8 +263,9 @@ fn number_above_all(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
     let mut above = 1;
     for entry in fs.list(Purpose::Directory, dir).or_else(none_if_missing).at_path(dir)? {
         if let Some((_, number)) = parse_file_name(&entry.name) {
-            if number.0 >= NUMBER_LIMIT {
-                return Err(Error::corruption(dir.join(&entry.name), 0, "no file gets the number of this name"));
+            if number.0 >= COUNTER_LIMIT - 1 {
+                let reason = "no file has a number above the one of this name";
+                return Err(Error::corruption(dir.join(&entry.name), 0, reason));
             }
             above = above.max(number.0 + 1);
         }
@@ -304,14 +313,20 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&mut self, record: &RecordRef<'_>, dir: &Path) -> Result<()> {
-        let damaged = |reason: &str| {
+        let damaged = |reason: Reason| {
             let path = FileKind::Log.path(dir, record.segment);
             Error::corruption(path, record.offset, format!("in a log record: {reason}"))
         };
         if record.kind != log::COMMIT {
             return Ok(());
         }
-        let (timestamp, _) = split_record(record.payload).ok_or_else(|| damaged("too short for a commit"))?;
+        let (timestamp, _) = split_record(record.payload).ok_or_else(|| damaged("too short for a commit".into()))?;
+        if timestamp == 0 || timestamp == Timestamp::MAX {
+            return Err(damaged("no commit has this timestamp".into()));
+        }
+        if record.flags & !LATE != 0 {
+            return Err(damaged(Reason::unknown("a commit with unknown flags", record.flags)));
+        }
         self.last_timestamp = self.last_timestamp.max(timestamp);
         let late = record.flags & LATE != 0;
         let body = Bytes::copy_from_slice(record.payload);
@@ -322,7 +337,7 @@ impl<'a> Replay<'a> {
             let id = KeyspaceId(op.keyspace);
             let Some(keyspace) = self.keyspaces.get(&id) else {
                 if id >= self.state.next_keyspace_id {
-                    return Err(damaged("names a keyspace that never was"));
+                    return Err(damaged("names a keyspace that never was".into()));
                 }
                 continue; // It was dropped.
             };

@@ -1,5 +1,6 @@
 //! Numbers and strings as bytes: fixed-width numbers are little-endian, variable ones LEB128 in the shortest form.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::Error;
@@ -42,11 +43,46 @@ impl Encode for Vec<u8> {
     }
 }
 
+/// What is wrong with some bytes; of a kind that is not known here, its number too (F1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reason {
+    words: &'static str,
+    kind: Option<u8>,
+}
+
+impl Reason {
+    /// `words` end where the number goes on.
+    pub(crate) fn unknown(words: &'static str, kind: u8) -> Self {
+        Self { words, kind: Some(kind) }
+    }
+}
+
+impl From<&'static str> for Reason {
+    fn from(words: &'static str) -> Self {
+        Self { words, kind: None }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Some(kind) => write!(f, "{} {kind:#04x}", self.words),
+            None => f.write_str(self.words),
+        }
+    }
+}
+
+impl From<Reason> for String {
+    fn from(reason: Reason) -> Self {
+        reason.to_string()
+    }
+}
+
 /// What could not be decoded, and where in the decoded bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DecodeError {
     pub(crate) offset: usize,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Reason,
 }
 
 impl DecodeError {
@@ -82,8 +118,8 @@ impl<'a> Decoder<'a> {
         self.rest
     }
 
-    pub(crate) fn error(&self, reason: &'static str) -> DecodeError {
-        DecodeError { offset: self.offset(), reason }
+    pub(crate) fn error(&self, reason: impl Into<Reason>) -> DecodeError {
+        DecodeError { offset: self.offset(), reason: reason.into() }
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 
-use super::{Decoder, Encode};
+use super::{Decoder, Encode, Reason};
 
 /// How blocks are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -114,14 +114,14 @@ fn append(out: &mut Vec<u8>, room: usize, fill: impl FnOnce(&mut [u8]) -> Option
 
 /// What [`Compression::compress`] was given. The result has at most `max_len` bytes, and no more are allocated for it
 /// whatever `input` claims (S27).
-pub(crate) fn decompress(codec: u8, input: &[u8], max_len: usize) -> Result<Vec<u8>, &'static str> {
+pub(crate) fn decompress(codec: u8, input: &[u8], max_len: usize) -> Result<Vec<u8>, Reason> {
     if codec == NONE {
-        return if input.len() <= max_len { Ok(input.to_vec()) } else { Err("block is longer than it may be") };
+        return if input.len() <= max_len { Ok(input.to_vec()) } else { Err("block is longer than it may be".into()) };
     }
     let mut decoder = Decoder::new(input);
     let len = decoder.varint_usize().map_err(|_| "compressed block has no proper length")?;
     if len > max_len {
-        return Err("block is longer than it may be");
+        return Err("block is longer than it may be".into());
     }
     let compressed = decoder.rest();
     match codec {
@@ -129,8 +129,8 @@ pub(crate) fn decompress(codec: u8, input: &[u8], max_len: usize) -> Result<Vec<
             let mut out = vec![0; len];
             match decompress_into(compressed, &mut out) {
                 Ok(written) if written == len => Ok(out),
-                Ok(_) => Err("compressed block is shorter than it says"),
-                Err(_) => Err("block is not proper lz4"),
+                Ok(_) => Err("compressed block is shorter than it says".into()),
+                Err(_) => Err("block is not proper lz4".into()),
             }
         }
         ZSTD => ZSTD_DECODER.with_borrow_mut(|decoder| {
@@ -138,11 +138,11 @@ pub(crate) fn decompress(codec: u8, input: &[u8], max_len: usize) -> Result<Vec<
             let decoder = decoder.get_or_insert_default();
             match decoder.decompress_into_with_limit(compressed, &mut out, len) {
                 Ok(written) if written == len => Ok(out),
-                Ok(_) => Err("compressed block is shorter than it says"),
-                Err(_) => Err("block is not proper zstd"),
+                Ok(_) => Err("compressed block is shorter than it says".into()),
+                Err(_) => Err("block is not proper zstd".into()),
             }
         }),
-        _ => Err("unknown block codec"),
+        _ => Err(Reason::unknown("block of unknown codec", codec)),
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
         let mut bomb = Vec::new();
         bomb.put_varint(1 << 40);
         for codec in [1, 2] {
-            assert_eq!(decompress(codec, &bomb, 1 << 20), Err("block is longer than it may be"));
+            assert_eq!(decompress(codec, &bomb, 1 << 20), Err("block is longer than it may be".into()));
             assert!(decompress(codec, &[0xff; 11], 1 << 20).is_err());
             assert!(decompress(codec, &[], 1 << 20).is_err());
             assert!(decompress(codec, &[5], 1 << 20).is_err());
@@ -264,7 +264,7 @@ mod tests {
         // A frame that claims 4 GiB behind a length of 5.
         let claim = [&[5, 0x28, 0xb5, 0x2f, 0xfd, 0xa0][..], &u32::MAX.to_le_bytes(), &[0x23, 0, 0, b'a']].concat();
         assert!(decompress(2, &claim, 1 << 20).is_err());
-        assert_eq!(decompress(3, b"\x01a", 100), Err("unknown block codec"));
-        assert_eq!(decompress(0, b"abc", 2), Err("block is longer than it may be"));
+        assert_eq!(decompress(3, b"\x01a", 100), Err(Reason::unknown("block of unknown codec", 3)));
+        assert_eq!(decompress(0, b"abc", 2), Err("block is longer than it may be".into()));
     }
 }

@@ -7,16 +7,19 @@ pub(crate) mod codec;
 pub(crate) mod fuzzing;
 mod names;
 
-pub(crate) use bytes::{DecodeError, Decoder, Encode, shared_prefix};
+pub(crate) use bytes::{DecodeError, Decoder, Encode, Reason, shared_prefix};
 pub(crate) use checksum::checksum;
 pub(crate) use names::{FileKind, FileNumber, parse_file_name};
 
 /// The version of everything on disk. A change to any format raises it; until the first release older ones are refused.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// No file number, and no ordinal or position of the log, gets this far. One that is read and does is not believed, so
-/// that what follows from the others never overflows.
-pub(crate) const NUMBER_LIMIT: u64 = 1 << 62;
+/// The longest key, in bytes.
+pub(crate) const MAX_KEY_BYTES: usize = 65_535;
+
+/// File numbers, ordinals and positions stay below this. No database gets there by itself, and whatever is added to
+/// one that was read still fits.
+pub(crate) const COUNTER_LIMIT: u64 = 1 << 62;
 
 /// Set in the kind number of a record, row, edit or property that a reader which does not know it may pass over. An
 /// unknown kind without it is refused by name (F1).

@@ -246,12 +246,24 @@ fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
         options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
     }
-    let file = options.open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"))
-    }
+    let file = options.open(path).map_err(|error| if is_link(&error) { not_regular() } else { error })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, "not a regular file")
+}
+
+/// Whether opening failed because there is a link at the last component.
+#[cfg(unix)]
+fn is_link(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::LOOP, Errno::MLINK].map(|errno| Some(errno.raw_os_error())).contains(&error.raw_os_error())
+}
+
+#[cfg(not(unix))]
+fn is_link(_error: &io::Error) -> bool {
+    false
 }
 
 /// Gives a new file its blocks; where the file system cannot, the file simply grows.
@@ -334,7 +346,10 @@ fn create_dir_durably(dir: &Path) -> io::Result<()> {
 
 #[cfg(unix)]
 fn sync_dir(dir: &Path) -> io::Result<()> {
-    match File::open(dir)?.sync_all() {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = (OFlags::DIRECTORY | OFlags::NONBLOCK).bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(flags).open(dir)?.sync_all() {
         // Some file systems have no sync of directories.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         synced => synced,
@@ -401,8 +416,9 @@ mod tests {
         symlink(&target, &link).unwrap();
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         for path in [&link, &pipe] {
-            assert!(StdFs.open(P, path).is_err());
-            assert!(StdFs.lock(P, path).is_err());
+            for refused in [StdFs.open(P, path).err(), StdFs.lock(P, path).err()] {
+                assert_eq!(refused.unwrap().to_string(), "not a regular file");
+            }
             assert_eq!(StdFs.create(P, path).err().unwrap().kind(), ErrorKind::AlreadyExists);
             assert_eq!(StdFs.create_log(P, path, 1).err().unwrap().kind(), ErrorKind::AlreadyExists);
         }

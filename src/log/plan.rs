@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn damaged(number: u64) -> (FileNumber, Result<SegmentHeader, DecodeError>) {
-        (FileNumber(number), Err(DecodeError { offset: 0, reason: "damaged" }))
+        (FileNumber(number), Err(DecodeError { offset: 0, reason: "damaged".into() }))
     }
 
     fn reached(live: usize, end: u64, proved: u64) -> Reached {
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_log_that_ends_below_what_is_proved_says_why() {
         let bad_header =
-            Ending::BadHeader { number: FileNumber(40), damage: DecodeError { offset: 0, reason: "damaged" } };
+            Ending::BadHeader { number: FileNumber(40), damage: DecodeError { offset: 0, reason: "damaged".into() } };
         let torn = Reached { torn: true, ..reached(1, 90, 100) };
         for (what, found, reached, ending) in [
             ("a bad record", vec![segment(3, 50), segment(5, 120)], torn, Ending::BadRecord),

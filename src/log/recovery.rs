@@ -130,10 +130,10 @@ pub(crate) fn copy_tail(fs: &dyn Fs, dir: &Path, recovered: &Recovered, log: &Lo
     log.sync_through(log.end())
 }
 
-/// The numbers of all segments, rising.
+/// The numbers of all segments, rising. What has a segment's name and is no file is met, and refused, when it is opened.
 fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileNumber>> {
     let entries = fs.list(Purpose::Directory, dir).at_path(dir)?;
-    let names = entries.iter().filter(|entry| entry.is_file).filter_map(|entry| parse_file_name(&entry.name));
+    let names = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
     let mut numbers: Vec<_> = names.filter(|(kind, _)| *kind == FileKind::Log).map(|(_, number)| number).collect();
     numbers.sort_unstable();
     Ok(numbers)

@@ -1,7 +1,7 @@
 //! The header of a segment, and what is known of a segment without reading its records.
 
 use super::LogPosition;
-use crate::format::{DecodeError, Decoder, Encode, FORMAT_VERSION, FileNumber, NUMBER_LIMIT, checksum};
+use crate::format::{COUNTER_LIMIT, DecodeError, Decoder, Encode, FORMAT_VERSION, FileNumber, checksum};
 
 const MAGIC: &[u8; 8] = b"SLINELOG";
 pub(super) const SEGMENT_HEADER_LEN: usize = 44;
@@ -75,7 +75,7 @@ impl SegmentHeader {
             return Err(place.into());
         }
         if magic != MAGIC {
-            return Err(DecodeError { offset: 0, reason: "not a log segment" }.into());
+            return Err(DecodeError { offset: 0, reason: "not a log segment".into() }.into());
         }
         if version != FORMAT_VERSION {
             return Err(HeaderError::Unsupported(version));
@@ -87,8 +87,8 @@ impl SegmentHeader {
         if decoder.u32()? != checksum(HEADER_KIND, file, VERSIONED as u64, &[checked]) || synced > start {
             return Err(place.into());
         }
-        if ordinal >= NUMBER_LIMIT || start.0 >= NUMBER_LIMIT {
-            return Err(DecodeError { reason: "the segment header names a place that no log reaches", ..place }.into());
+        if ordinal >= COUNTER_LIMIT || start.0 >= COUNTER_LIMIT {
+            return Err(decoder.error("the segment lies behind the end of every log").into());
         }
         Ok(Self { ordinal, start, synced })
     }
@@ -130,7 +130,7 @@ mod tests {
     /// What would follow from it overflows.
     #[test]
     fn a_header_that_names_a_place_that_no_log_reaches_is_damaged() {
-        for (ordinal, start) in [(NUMBER_LIMIT, 100), (3, NUMBER_LIMIT), (u64::MAX, u64::MAX)] {
+        for (ordinal, start) in [(COUNTER_LIMIT, 100), (3, COUNTER_LIMIT), (u64::MAX, u64::MAX)] {
             let bytes = SegmentHeader { ordinal, start: LogPosition(start), ..HEADER }.encode(FILE);
             assert!(matches!(SegmentHeader::decode(&bytes, FILE), Err(HeaderError::Damaged(_))));
         }

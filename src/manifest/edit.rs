@@ -31,7 +31,7 @@
 use super::options;
 use super::state::KeyspaceId;
 use crate::Timestamp;
-use crate::format::{DecodeError, Decoder, Encode, FileNumber, MAY_SKIP, NUMBER_LIMIT};
+use crate::format::{COUNTER_LIMIT, DecodeError, Decoder, Encode, FileNumber, MAY_SKIP};
 use crate::log::{Cut, LogPosition, Proof};
 use crate::options::KeyspaceSettings;
 use crate::sync::Arc;
@@ -271,21 +271,21 @@ impl Change {
             }
             REMOVE_TABLE => {
                 let (keyspace, level) = (keyspace_id(from)?, from.varint_usize()?);
-                Self::RemoveTable { keyspace, level, number: FileNumber(from.varint()?) }
+                Self::RemoveTable { keyspace, level, number: FileNumber(counter(from)?) }
             }
             KEYSPACE_FLOOR => Self::KeyspaceFloor { id: keyspace_id(from)?, floor: from.varint()? },
-            KEYSPACE_LOG => Self::KeyspaceLog { id: keyspace_id(from)?, position: limited(from)? },
+            KEYSPACE_LOG => Self::KeyspaceLog { id: keyspace_id(from)?, position: counter(from)? },
             NEXT_KEYSPACE => Self::NextKeyspace { id: keyspace_id(from)? },
-            FILE_NUMBERS => Self::FileNumberBound { bound: FileNumber(limited(from)?) },
+            FILE_NUMBERS => Self::FileNumberBound { bound: FileNumber(counter(from)?) },
             LAST_TIMESTAMP => Self::LastTimestamp { timestamp: from.varint()? },
             CLOSED => Self::Closed { timestamp: from.varint()? },
             MANUAL_FLOOR => Self::ManualFloor { floor: from.varint()? },
-            LOG_START => Self::LogStart { ordinal: limited(from)?, position: limited(from)? },
-            LOG_PROVED => Self::LogProved(Proof { ordinal: limited(from)?, position: LogPosition(limited(from)?) }),
+            LOG_START => Self::LogStart { ordinal: counter(from)?, position: counter(from)? },
+            LOG_PROVED => Self::LogProved(Proof { ordinal: counter(from)?, position: LogPosition(counter(from)?) }),
             LOG_CUT => Self::LogCut(Cut {
-                ordinal: limited(from)?,
-                end: LogPosition(limited(from)?),
-                next_ordinal: limited(from)?,
+                ordinal: counter(from)?,
+                end: LogPosition(counter(from)?),
+                next_ordinal: counter(from)?,
             }),
             _ if kind & MAY_SKIP != 0 => return Ok(None),
             _ => return Err(NotUnderstood::Unknown { kind, newest: NEWEST }),
@@ -302,9 +302,9 @@ fn keyspace_id(from: &mut Decoder<'_>) -> Result<KeyspaceId, DecodeError> {
     u32::try_from(from.varint()?).map(KeyspaceId).map_err(|_| start.error("keyspace id is too large"))
 }
 
-/// A file number, an ordinal or a position of the log.
-fn limited(from: &mut Decoder<'_>) -> Result<u64, DecodeError> {
+/// A number that only grows, and never as far as this (B1).
+fn counter(from: &mut Decoder<'_>) -> Result<u64, DecodeError> {
     let start = *from;
     let number = from.varint()?;
-    if number < NUMBER_LIMIT { Ok(number) } else { Err(start.error("number is beyond what any database reaches")) }
+    if number < COUNTER_LIMIT { Ok(number) } else { Err(start.error("number is too large")) }
 }

@@ -22,6 +22,9 @@ use crate::{Error, Result};
 
 const FRAME_HEAD_BYTES: usize = 13;
 
+/// How many times its length of a file is summed up at most, in the search for a frame behind a bad one.
+const LOOKS: usize = 16;
+
 // What checksums are salted with.
 const HEADER: Header = Header { magic: b"strandMF", kind: 0x40 };
 const HEAD_KIND: u8 = 0x41;
@@ -43,6 +46,8 @@ impl Role {
             Self::Edit => 3,
         }
     }
+
+    pub(super) const NEWEST: u8 = 3;
 
     fn of_number(number: u8) -> Option<Self> {
         [Self::SnapshotPart, Self::SnapshotEnd, Self::Edit].into_iter().find(|role| role.number() == number)
@@ -92,16 +97,17 @@ impl Frame<'_> {
     }
 }
 
-/// The frame that begins at `offset`.
-pub(super) fn frame_at(file: &[u8], number: FileNumber, offset: usize) -> Option<Frame<'_>> {
+/// The frame that begins at `offset`; the number of its role, if that is not known here.
+pub(super) fn frame_at(file: &[u8], number: FileNumber, offset: usize) -> Option<Result<Frame<'_>, u8>> {
     let head = head_at(file, number, offset)?;
     let payload = file.get(head.payload.clone())?;
     let intact = checksum(PAYLOAD_KIND, number, offset as u64, &[payload]) == head.payload_sum;
-    intact.then_some(Frame { role: head.role, payload, payload_at: head.payload.start })
+    let frame = |role| Frame { role, payload, payload_at: head.payload.start };
+    intact.then(|| Role::of_number(head.role).map(frame).ok_or(head.role))
 }
 
 struct Head {
-    role: Role,
+    role: u8,
     payload: Range<usize>,
     payload_sum: u32,
 }
@@ -115,11 +121,21 @@ fn head_at(file: &[u8], number: FileNumber, offset: usize) -> Option<Head> {
     }
     let start = offset + FRAME_HEAD_BYTES;
     let end = start.checked_add(usize::try_from(len).ok()?)?;
-    Some(Head { role: Role::of_number(role)?, payload: start..end, payload_sum })
+    Some(Head { role, payload: start..end, payload_sum })
 }
 
 /// Whether there is something behind the bad frame at `offset`, so that the frame was synced once and is not torn.
 pub(super) fn goes_on_after(file: &[u8], number: FileNumber, offset: usize) -> bool {
     let ends_within = head_at(file, number, offset).is_some_and(|head| head.payload.end < file.len());
-    ends_within || (offset + 1..file.len()).any(|later| frame_at(file, number, later).is_some())
+    // A torn payload may hold what looks like a frame by its head. So many, one within the other, nobody has torn.
+    let mut left = file.len().saturating_mul(LOOKS);
+    ends_within
+        || (offset + 1..file.len()).any(|later| {
+            let Some(head) = head_at(file, number, later).filter(|head| head.payload.end <= file.len()) else {
+                return false;
+            };
+            let spent = left < head.payload.len();
+            left = left.saturating_sub(head.payload.len());
+            spent || frame_at(file, number, later).is_some()
+        })
 }

@@ -110,6 +110,9 @@ pub(super) fn replay(path: &Path, bytes: &[u8], number: FileNumber) -> Result<(M
             }
             break;
         };
+        let frame = frame.map_err(|role| {
+            not_understood(path, offset, NotUnderstood::Unknown { kind: role, newest: Role::NEWEST })
+        })?;
         if in_snapshot == (frame.role == Role::Edit) {
             return Err(damaged("an edit within the snapshot, or a snapshot behind it".to_owned()));
         }

@@ -19,7 +19,7 @@
 
 use super::edit::NotUnderstood;
 use crate::Compression;
-use crate::format::{DecodeError, Decoder, Encode, MAY_SKIP};
+use crate::format::{DecodeError, Decoder, Encode, MAY_SKIP, Reason};
 use crate::options::{KeyspaceSettings, Retention};
 
 const RETENTION: u8 = 1;
@@ -64,7 +64,7 @@ pub(super) fn encode(settings: &KeyspaceSettings, out: &mut Vec<u8>) {
     put(LEVEL_BASE_BYTES, &|p| p.put_varint(settings.level_base_bytes));
 }
 
-/// Reads all that is left of `from`.
+/// Reads all that is left of `from`. What no keyspace could be made with is refused.
 pub(super) fn decode(from: &mut Decoder<'_>) -> Result<KeyspaceSettings, NotUnderstood> {
     let (mut retention, mut compression, mut per_level, mut block_bytes) = (None, None, None, None);
     let (mut filter_bits, mut target_file_bytes, mut level_base_bytes) = (None, None, None);
@@ -93,7 +93,7 @@ pub(super) fn decode(from: &mut Decoder<'_>) -> Result<KeyspaceSettings, NotUnde
         }
     }
     let missing = from.error("an option is missing");
-    Ok(KeyspaceSettings {
+    let settings = KeyspaceSettings {
         retention: retention.ok_or(missing)?,
         compression: compression.ok_or(missing)?,
         compression_per_level: per_level.ok_or(missing)?,
@@ -101,7 +101,9 @@ pub(super) fn decode(from: &mut Decoder<'_>) -> Result<KeyspaceSettings, NotUnde
         filter_bits_per_key: filter_bits.ok_or(missing)?,
         target_file_bytes: target_file_bytes.ok_or(missing)?,
         level_base_bytes: level_base_bytes.ok_or(missing)?,
-    })
+    };
+    settings.check().map_err(|reason| from.error(reason))?;
+    Ok(settings)
 }
 
 fn retention_from(from: &mut Decoder<'_>) -> Result<Retention, DecodeError> {
@@ -109,7 +111,7 @@ fn retention_from(from: &mut Decoder<'_>) -> Result<Retention, DecodeError> {
         LATEST => Ok(Retention::Latest),
         WINDOW => from.varint().map(Retention::Window),
         MANUAL => Ok(Retention::Manual),
-        _ => Err(from.error("retention of an unknown kind")),
+        kind => Err(from.error(Reason::unknown("retention of unknown kind", kind))),
     }
 }
 
@@ -129,7 +131,7 @@ fn codec(from: &mut Decoder<'_>) -> Result<Compression, DecodeError> {
         NONE => Ok(Compression::None),
         LZ4 => Ok(Compression::Lz4),
         ZSTD => from.u32().map(|level| Compression::Zstd(level.cast_signed())),
-        _ => Err(from.error("compression of an unknown kind")),
+        kind => Err(from.error(Reason::unknown("compression of unknown kind", kind))),
     }
 }
 

@@ -147,18 +147,7 @@ impl KeyspaceOptions {
             target_file_bytes: self.target_file_bytes.unwrap_or(defaults.target_file_bytes),
             level_base_bytes: self.level_base_bytes.unwrap_or(defaults.level_base_bytes),
         };
-        if !(1..=MAX_BLOCK_BYTES).contains(&settings.block_bytes) {
-            return Err(Error::invalid(format!("block_bytes must be from 1 to {MAX_BLOCK_BYTES}")));
-        }
-        if !(0.0..=100.0).contains(&settings.filter_bits_per_key) {
-            return Err(Error::invalid("filter_bits_per_key must be from 0 to 100"));
-        }
-        if settings.target_file_bytes == 0 {
-            return Err(Error::invalid("target_file_bytes must not be 0"));
-        }
-        if settings.level_base_bytes == 0 {
-            return Err(Error::invalid("level_base_bytes must not be 0"));
-        }
+        settings.check().map_err(Error::invalid)?;
         Ok(settings)
     }
 
@@ -204,6 +193,23 @@ pub(crate) struct KeyspaceSettings {
 }
 
 impl KeyspaceSettings {
+    /// What makes no sense, if anything: asked of new keyspaces, and of what a manifest says.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if !(1..=MAX_BLOCK_BYTES).contains(&self.block_bytes) {
+            return Err("block_bytes must be from 1 to 16 MiB");
+        }
+        if !(0.0..=100.0).contains(&self.filter_bits_per_key) {
+            return Err("filter_bits_per_key must be from 0 to 100");
+        }
+        if self.target_file_bytes == 0 {
+            return Err("target_file_bytes must not be 0");
+        }
+        if self.level_base_bytes == 0 {
+            return Err("level_base_bytes must not be 0");
+        }
+        Ok(())
+    }
+
     /// How blocks of tables in `level` are compressed.
     pub(crate) fn compression_at(&self, level: usize) -> Compression {
         let per_level = &self.compression_per_level;

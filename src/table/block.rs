@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::BlockCache;
 use crate::error::AtPath;
 use crate::format::codec::{Compression, decompress};
-use crate::format::{DecodeError, Decoder, Encode, FileNumber, checksum};
+use crate::format::{DecodeError, Decoder, Encode, FileNumber, Reason, checksum};
 use crate::fs::{ReadFile, WriteFile};
 use crate::sync::Arc;
 use crate::{Error, Result};
@@ -46,6 +46,9 @@ pub(crate) const MAX_PAYLOAD: u32 = 257 << 20;
 /// How far a payload may shrink. Whoever writes stores what would shrink further as it is; whoever reads then knows
 /// that no block needs more memory than this times its bytes in the file.
 const MAX_RATIO: u64 = 1 << 15;
+
+/// No file is so long that its offsets need the bits above.
+const KIND_SHIFT: u32 = 56;
 
 /// Where a block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,13 +98,13 @@ impl Handle {
 
     /// Whether a file of `file_len` bytes can hold the block, and reading it takes no more memory than such a block
     /// may.
-    fn check(&self, file_len: u64) -> Result<(), &'static str> {
+    fn check(&self, file_len: u64) -> Result<(), Reason> {
         let end = self.offset.checked_add(self.bytes_in_file());
-        if self.is_none() || end.is_none_or(|end| end > file_len) {
-            return Err("block lies outside of the file");
+        if self.is_none() || end.is_none_or(|end| end > file_len.min(1 << KIND_SHIFT)) {
+            return Err("block lies outside of the file".into());
         }
         if self.len > MAX_PAYLOAD || self.stored > self.len || !ratio_is_sane(self.stored.into(), self.len.into()) {
-            return Err("block has an impossible length");
+            return Err("block has an impossible length".into());
         }
         Ok(())
     }
@@ -262,17 +265,19 @@ impl BlockSource {
 
     /// The payload of a block.
     pub(crate) fn load(&self, kind: BlockKind, handle: Handle, caching: Caching) -> Result<Bytes> {
+        let bad = |reason: Reason| self.corruption(handle.offset, reason);
+        handle.check(self.len).map_err(bad)?;
+        // The checksum of a block covers its kind, and a block that is held was checked as one of its kind only.
+        let place = handle.offset | u64::from(kind as u8) << KIND_SHIFT;
         if caching != Caching::Off
-            && let Some(payload) = self.cache.get(self.number, handle.offset)
+            && let Some(payload) = self.cache.get(self.number, place)
         {
             return Ok(payload);
         }
-        let bad = |reason| self.corruption(handle.offset, reason);
-        handle.check(self.len).map_err(bad)?;
-        let len = usize::try_from(handle.bytes_in_file()).map_err(|_| bad("block has an impossible length"))?;
+        let len = usize::try_from(handle.bytes_in_file()).map_err(|_| bad("block has an impossible length".into()))?;
         let payload = self.open(kind, handle, self.read_bytes(handle.offset, len)?)?;
         if caching == Caching::Fill {
-            self.cache.insert(self.number, handle.offset, payload.clone(), payload.len());
+            self.cache.insert(self.number, place, payload.clone(), payload.len());
         }
         Ok(payload)
     }
@@ -293,7 +298,7 @@ impl BlockSource {
 
     /// Checks a block's bytes and takes the payload out of them.
     fn open(&self, kind: BlockKind, handle: Handle, mut bytes: Vec<u8>) -> Result<Bytes> {
-        let bad = |reason| self.corruption(handle.offset, reason);
+        let bad = |reason: &'static str| self.corruption(handle.offset, reason);
         let Some((covered, crc)) = bytes.split_last_chunk::<4>() else { return Err(bad("block has no trailer")) };
         if checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {
             return Err(bad("checksum of a block does not match"));
@@ -304,7 +309,7 @@ impl BlockSource {
             let stored = stored.len();
             bytes.truncate(stored);
         } else {
-            bytes = decompress(*codec, stored, len).map_err(bad)?;
+            bytes = decompress(*codec, stored, len).map_err(|reason| self.corruption(handle.offset, reason))?;
         }
         if bytes.len() == len { Ok(bytes.into()) } else { Err(bad("block has another length than its handle says")) }
     }

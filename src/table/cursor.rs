@@ -5,6 +5,7 @@ use super::history::HistoryCursor;
 use super::index::{IndexCursor, Span};
 use super::reader::TableReader;
 use super::rows::Rows;
+use crate::format::Reason;
 use crate::sync::Arc;
 use crate::version::{KeyCursor, Stamp, VersionRef};
 use crate::{Result, Timestamp};
@@ -75,13 +76,19 @@ impl TableCursor {
     fn first_of(&mut self, block: Option<Handle>) -> Result<bool> {
         let Some(block) = block else { return Ok(false) };
         self.enter(block)?;
-        self.in_rows(Rows::first)
+        Ok(self.in_rows(Rows::first)? && self.is_in_place()?)
     }
 
     fn last_of(&mut self, block: Option<Handle>) -> Result<bool> {
         let Some(block) = block else { return Ok(false) };
         self.enter(block)?;
-        self.in_rows(Rows::last)
+        Ok(self.in_rows(Rows::last)? && self.is_in_place()?)
+    }
+
+    /// Whether the row that the cursor has come to lies where the index says; else it is an error.
+    fn is_in_place(&self) -> Result<bool> {
+        let Some(key) = self.rows.key() else { return Ok(false) };
+        self.index.check(&self.reader.index(self.caching, self.span), key).map(|()| true)
     }
 
     fn next_block(&mut self) -> Result<bool> {
@@ -94,7 +101,7 @@ impl TableCursor {
         self.last_of(block)
     }
 
-    fn in_rows(&mut self, step: impl FnOnce(&mut Rows) -> Result<bool, &'static str>) -> Result<bool> {
+    fn in_rows(&mut self, step: impl FnOnce(&mut Rows) -> Result<bool, Reason>) -> Result<bool> {
         step(&mut self.rows).map_err(|reason| {
             let offset = self.rows.block().map_or(0, |block| block.offset);
             self.reader.source.corruption(offset, reason)

@@ -14,7 +14,7 @@
 use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
-use crate::format::{Decoder, Encode};
+use crate::format::{Decoder, Encode, Reason};
 
 /// The seed of new filters. Each filter keeps its own, so that it can become a secret without a change of the format.
 const SEED: u64 = 0;
@@ -138,17 +138,17 @@ impl Filter {
     /// What `finish` gave, if it is not empty. All bytes that have the shape of a filter are one; that they are the
     /// right ones is for the checksum around them to say.
     #[expect(clippy::needless_pass_by_value, reason = "callers are done with the block")]
-    pub(crate) fn parse(block: Bytes) -> Result<Self, &'static str> {
+    pub(crate) fn parse(block: Bytes) -> Result<Self, Reason> {
         const SHORT: &str = "filter is too short";
         let mut decoder = Decoder::new(&block);
         let seed = decoder.u64().map_err(|_| SHORT)?;
         let probes = decoder.u8().map_err(|_| SHORT)?;
         if !(1..=MAX_PROBES).contains(&probes) {
-            return Err("filter has an impossible number of probes");
+            return Err("filter has an impossible number of probes".into());
         }
         let (lines, rest) = decoder.rest().as_chunks::<LINE_BYTES>();
         if lines.is_empty() || !rest.is_empty() || u32::try_from(lines.len()).is_err() {
-            return Err("filter does not consist of whole lines");
+            return Err("filter does not consist of whole lines".into());
         }
         let line = |bytes: &[u8; LINE_BYTES]| {
             let mut line = Line::default();

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use super::block::{BlockKind, BlockSource, Caching, Handle};
 use super::row::{Kind, Row, Version, reason, take_difference};
 use super::rows::DataBlock;
-use crate::format::{Decoder, Encode};
+use crate::format::{Decoder, Encode, Reason};
 use crate::version::VersionRef;
 use crate::{Result, Timestamp};
 
@@ -54,7 +54,7 @@ impl HistoryRef {
     }
 
     /// Of a row that has older versions.
-    pub(crate) fn of(row: &Row, block: &DataBlock) -> Result<Option<Self>, &'static str> {
+    pub(crate) fn of(row: &Row, block: &DataBlock) -> Result<Option<Self>, Reason> {
         if !row.version.kind.has_history() {
             return Ok(None);
         }
@@ -71,7 +71,7 @@ impl HistoryRef {
             {
                 Ok(Some(Self { levels, number, offset, oldest }))
             }
-            _ => Err("row says nothing possible about where its older versions lie"),
+            _ => Err("row says nothing possible about where its older versions lie".into()),
         }
     }
 }
@@ -89,21 +89,25 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(crate) fn open(block: Bytes, offset: usize) -> Result<Self, &'static str> {
+    pub(crate) fn open(block: Bytes, offset: usize) -> Result<Self, Reason> {
         let mut from = Decoder::new(block.get(offset..).ok_or("history lies outside of its block")?);
         let remaining = from.varint().map_err(reason)?;
         let entries = from.bytes().map_err(reason)?.len();
         if remaining == 0 {
-            return Err("history is empty");
+            return Err("history is empty".into());
         }
         let value_at = offset + from.offset();
         Ok(Self { block, entries: value_at - entries..value_at, remaining, value_at, current: None })
     }
 
     /// Moves to the next older version, if there is one.
-    pub(crate) fn advance(&mut self) -> Result<bool, &'static str> {
+    pub(crate) fn advance(&mut self) -> Result<bool, Reason> {
         if self.remaining == 0 {
-            return if self.entries.is_empty() { Ok(false) } else { Err("history has more entries than it says") };
+            return if self.entries.is_empty() {
+                Ok(false)
+            } else {
+                Err("history has more entries than it says".into())
+            };
         }
         self.remaining -= 1;
         let mut from = Decoder::new(self.block.get(self.entries.clone()).unwrap_or_default());
@@ -144,9 +148,9 @@ pub(crate) struct HistoryIndex(Bytes);
 impl HistoryIndex {
     pub(crate) const ENTRY: usize = 8 + Handle::FIXED;
 
-    pub(crate) fn parse(bytes: Bytes) -> Result<Self, &'static str> {
+    pub(crate) fn parse(bytes: Bytes) -> Result<Self, Reason> {
         if bytes.is_empty() || !bytes.len().is_multiple_of(Self::ENTRY) {
-            return Err("history index does not consist of whole entries");
+            return Err("history index does not consist of whole entries".into());
         }
         Ok(Self(bytes))
     }
@@ -188,6 +192,8 @@ pub(crate) struct HistoryCursor {
     leaf_at: u64,
     leaf: Bytes,
     list: Option<List>,
+    /// The version before: each one is older, or a tree whose blocks name each other in a circle would have no end.
+    newer: Timestamp,
 }
 
 impl HistoryCursor {
@@ -206,6 +212,7 @@ impl HistoryCursor {
             return Ok(false);
         };
         self.levels = usize::from(place.levels);
+        self.newer = row.version.timestamp;
         let top = block.history(place.number).map_err(in_block)?;
         self.descend(source, caching, top, place.offset, Some(timestamp))?;
         while self.advance(source)? {
@@ -264,7 +271,14 @@ impl HistoryCursor {
 
     fn advance(&mut self, source: &BlockSource) -> Result<bool> {
         let Some(list) = &mut self.list else { return Ok(false) };
-        list.advance().map_err(|reason| source.corruption(self.leaf_at, reason))
+        let moved = list.advance().map_err(|reason| source.corruption(self.leaf_at, reason))?;
+        if let Some(found) = list.current().map(|version| version.timestamp).filter(|_| moved) {
+            if found >= self.newer {
+                return Err(source.corruption(self.leaf_at, "versions of a key are out of order"));
+            }
+            self.newer = found;
+        }
+        Ok(moved)
     }
 
     /// From a block of the tree down to the leaf that may have a version at or below `timestamp`, or to the newest.
@@ -280,7 +294,8 @@ impl HistoryCursor {
             let bad = |reason| source.corruption(handle.offset, reason);
             let index = HistoryIndex::parse(source.load(BlockKind::HistoryIndex, handle, caching)?).map_err(bad)?;
             let at = timestamp.map_or(0, |timestamp| index.find(timestamp));
-            let (_, child) = index.child(at).ok_or_else(|| bad("history index ends before the oldest version"))?;
+            let (_, child) =
+                index.child(at).ok_or_else(|| bad("history index ends before the oldest version".into()))?;
             self.path.push((index, at));
             handle = child;
         }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::block::{BlockKind, BlockSource, Caching, Handle};
 use super::row::reason;
-use crate::format::{Decoder, Encode, shared_prefix};
+use crate::format::{Decoder, Encode, Reason, shared_prefix};
 use crate::{Result, Timestamp};
 
 /// The least and the greatest of some timestamps; none yet if inverted.
@@ -123,13 +123,13 @@ impl IndexBlock {
         Self { offset: 0, bytes: Bytes::new(), offsets_at: 0, count: 0 }
     }
 
-    pub(crate) fn parse(bytes: Bytes, offset: u64) -> Result<Self, &'static str> {
+    pub(crate) fn parse(bytes: Bytes, offset: u64) -> Result<Self, Reason> {
         const SHORT: &str = "index block is too short";
         let (rest, count) = bytes.split_last_chunk::<4>().ok_or(SHORT)?;
         let count = usize::try_from(u32::from_le_bytes(*count)).map_err(|_| SHORT)?;
         let offsets_at = count.checked_mul(4).and_then(|len| rest.len().checked_sub(len)).ok_or(SHORT)?;
         if count == 0 {
-            return Err("index block is empty");
+            return Err("index block is empty".into());
         }
         Ok(Self { offset, bytes, offsets_at, count })
     }
@@ -138,7 +138,7 @@ impl IndexBlock {
         self.count
     }
 
-    pub(crate) fn entry(&self, at: usize) -> Result<Entry<'_>, &'static str> {
+    pub(crate) fn entry(&self, at: usize) -> Result<Entry<'_>, Reason> {
         let mut from = self.decoder(at)?;
         let key = from.bytes().map_err(reason)?;
         let block = Handle::take(&mut from).map_err(reason)?;
@@ -148,7 +148,7 @@ impl IndexBlock {
     }
 
     /// The first entry whose key is at or above `key`, or the number of entries.
-    pub(crate) fn find(&self, key: &[u8]) -> Result<usize, &'static str> {
+    pub(crate) fn find(&self, key: &[u8]) -> Result<usize, Reason> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low.midpoint(high);
@@ -161,12 +161,12 @@ impl IndexBlock {
         Ok(low)
     }
 
-    fn decoder(&self, at: usize) -> Result<Decoder<'_>, &'static str> {
+    fn decoder(&self, at: usize) -> Result<Decoder<'_>, Reason> {
         let outside = "index entry lies outside of its block";
         let offset = at.checked_mul(4).and_then(|at| self.bytes.get(self.offsets_at + at..)).ok_or(outside)?;
         let offset = offset.first_chunk::<4>().filter(|_| at < self.count).ok_or(outside)?;
         let offset = usize::try_from(u32::from_le_bytes(*offset)).map_err(|_| outside)?;
-        self.bytes.get(offset..self.offsets_at).map(Decoder::new).ok_or(outside)
+        Ok(self.bytes.get(offset..self.offsets_at).map(Decoder::new).ok_or(outside)?)
     }
 }
 
@@ -184,6 +184,20 @@ impl Index<'_> {
     pub(crate) fn partition(&self, handle: Handle) -> Result<IndexBlock> {
         let bytes = self.source.load(BlockKind::Partition, handle, self.caching)?;
         IndexBlock::parse(bytes, handle.offset).map_err(|reason| self.source.corruption(handle.offset, reason))
+    }
+
+    /// The partition in the given place, if its keys lie where that place says. One that stood in several places would
+    /// make a walk over a small file endless.
+    fn partition_in(&self, top_at: usize) -> Result<IndexBlock> {
+        let entry = self.entry(self.top, top_at)?;
+        let partition = self.partition(entry.block)?;
+        let first = self.entry(&partition, 0)?.key;
+        let last = self.entry(&partition, partition.len().saturating_sub(1))?.key;
+        let before = top_at.checked_sub(1).map(|before| self.entry(self.top, before)).transpose()?;
+        if before.is_none_or(|before| before.key < first) && first <= last && last <= entry.key {
+            return Ok(partition);
+        }
+        Err(self.source.corruption(entry.block.offset, "partition lies at another place than the index says"))
     }
 
     fn entry<'b>(&self, block: &'b IndexBlock, at: usize) -> Result<Entry<'b>> {
@@ -223,6 +237,21 @@ pub(crate) struct IndexCursor {
 }
 
 impl IndexCursor {
+    /// Whether `key`, the first or last of the block at this position, lies where the index says. For the same reason.
+    pub(crate) fn check(&self, index: &Index<'_>, key: &[u8]) -> Result<()> {
+        let Some((top_at, partition)) = &self.partition else { return Ok(()) };
+        let entry = index.entry(partition, self.at)?;
+        let before = match (self.at.checked_sub(1), top_at.checked_sub(1)) {
+            (Some(before), _) => Some(index.entry(partition, before)?),
+            (None, Some(before)) => Some(index.entry(index.top, before)?),
+            (None, None) => None,
+        };
+        if before.is_none_or(|before| before.key < key) && key <= entry.key {
+            return Ok(());
+        }
+        Err(index.source.corruption(entry.block.offset, "block lies at another place than the index says"))
+    }
+
     // Each of these moves to the first block in its direction that matters, and gives it; behind the last, none.
 
     pub(crate) fn first(&mut self, index: &Index<'_>) -> Result<Option<Handle>> {
@@ -269,7 +298,7 @@ impl IndexCursor {
         let held = self.partition.take().filter(|(place, _)| *place == top_at);
         let partition = match held {
             Some((_, partition)) => partition,
-            None => index.partition(index.entry(index.top, top_at)?.block)?,
+            None => index.partition_in(top_at)?,
         };
         Ok(&self.partition.insert((top_at, partition)).1)
     }

@@ -17,7 +17,7 @@
 
 use std::ops::Bound;
 
-use crate::format::{DecodeError, Decoder, Encode, FileNumber, MAY_SKIP};
+use crate::format::{DecodeError, Decoder, Encode, FileNumber, MAY_SKIP, Reason};
 use crate::{Slice, Timestamp};
 
 const FILE: u8 = 1;
@@ -27,6 +27,9 @@ const TIMESTAMPS: u8 = 4;
 const COUNTS: u8 = 5;
 const LATE: u8 = 6;
 const FREEABLE: u8 = 7 | MAY_SKIP;
+
+/// No table has more bytes, or more of anything: sums over tables fit.
+const MOST: u64 = 1 << 48;
 
 /// Where the keys of a table end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +189,7 @@ impl TableMeta {
                         0 => UpperBound::Included(Slice::copy_of(take_rest(&mut payload))),
                         1 => UpperBound::Excluded(Slice::copy_of(take_rest(&mut payload))),
                         2 => UpperBound::Unbounded,
-                        _ => return Err(start.error("upper bound of an unknown kind")),
+                        kind => return Err(start.error(Reason::unknown("upper bound of unknown kind", kind))),
                     });
                 }
                 TIMESTAMPS => timestamps = Some((payload.varint().map_err(at)?, payload.varint().map_err(at)?)),
@@ -203,7 +206,7 @@ impl TableMeta {
                 }
                 FREEABLE => freeable = Freeable::decode(&mut payload).map_err(at)?,
                 _ if kind & MAY_SKIP != 0 => continue,
-                _ => return Err(start.error("property of an unknown kind")),
+                _ => return Err(start.error(Reason::unknown("property of unknown kind", kind))),
             }
             if !payload.is_empty() {
                 return Err(start.error("property is longer than its kind allows"));
@@ -229,6 +232,10 @@ impl TableMeta {
         };
         if !meta.upper.admits(&meta.smallest) || min_timestamp > max_timestamp {
             return Err(from.error("bounds are inverted"));
+        }
+        let freeable = meta.freeable.at(Timestamp::MAX);
+        if [bytes, keys, versions, tombstones, range_tombstones, freeable].iter().any(|number| *number > MOST) {
+            return Err(from.error("no table is so large"));
         }
         Ok(meta)
     }
@@ -438,8 +445,8 @@ mod tests {
         bytes[0] += 1;
         let with = |kind: u8| [&bytes[..], &[kind, 3, 1, 2, 3]].concat();
         assert_eq!(decode(&with(0x90)), Ok(meta()));
-        assert_eq!(decode(&with(0x10)).unwrap_err().reason, "properties out of order");
-        assert_eq!(decode(&[1, 0x10, 0]).unwrap_err().reason, "property of an unknown kind");
+        assert_eq!(decode(&with(0x10)).unwrap_err().reason, "properties out of order".into());
+        assert_eq!(decode(&[1, 0x10, 0]).unwrap_err().reason.to_string(), "property of unknown kind 0x10");
     }
 
     #[test]

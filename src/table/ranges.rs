@@ -10,7 +10,7 @@
 //! ```
 
 use super::row::reason;
-use crate::format::{Decoder, Encode};
+use crate::format::{Decoder, Encode, Reason};
 use crate::version::{Fragment, RangeTombstones, Stamp, TABLE_RANGE};
 use crate::{Slice, Timestamp};
 
@@ -46,7 +46,7 @@ pub(crate) fn in_order(before: Option<&Fragment>, next: &Fragment) -> bool {
 }
 
 /// Reads a block.
-pub(crate) fn parse(block: &[u8]) -> Result<RangeTombstones, &'static str> {
+pub(crate) fn parse(block: &[u8]) -> Result<RangeTombstones, Reason> {
     let mut from = Decoder::new(block);
     let mut fragments: Vec<Fragment> = Vec::new();
     while !from.is_empty() {
@@ -54,13 +54,13 @@ pub(crate) fn parse(block: &[u8]) -> Result<RangeTombstones, &'static str> {
         let end = match from.u8().map_err(reason)? {
             0 => None,
             1 => Some(Slice::copy_of(from.bytes().map_err(reason)?)),
-            _ => return Err("range tombstone ends in an unknown way"),
+            end => return Err(Reason::unknown("range tombstone with an end of unknown kind", end)),
         };
         let mut stamps: Vec<Stamp> = Vec::new();
         for _ in 0..from.varint().map_err(reason)? {
             let kind = from.u8().map_err(reason)?;
             if kind & !LATE != RANGE_TOMBSTONE {
-                return Err("range tombstone of an unknown kind");
+                return Err(Reason::unknown("range tombstone of unknown kind", kind));
             }
             let number = from.varint().map_err(reason)?;
             let timestamp = match stamps.last() {
@@ -71,7 +71,7 @@ pub(crate) fn parse(block: &[u8]) -> Result<RangeTombstones, &'static str> {
         }
         let fragment = Fragment { start, end, stamps };
         if !in_order(fragments.last(), &fragment) {
-            return Err("range tombstones are out of order");
+            return Err("range tombstones are out of order".into());
         }
         fragments.push(fragment);
     }

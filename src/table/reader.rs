@@ -14,7 +14,7 @@ use super::rows::DataBlock;
 use super::tally::Tally;
 use super::{BlockCache, TableMeta, ranges};
 use crate::error::AtPath;
-use crate::format::{Decoder, FileKind, FileNumber};
+use crate::format::{Decoder, FileKind, FileNumber, Reason};
 use crate::fs::{Fs, Purpose};
 use crate::sync::Arc;
 use crate::version::{RangeTombstones, StoredVersion};
@@ -53,7 +53,7 @@ impl TableReader {
             if handle.is_none() { Ok(None) } else { source.load_from(&tail, kind, handle).map(Some) }
         };
         let bad = |handle: Handle| move |reason| (handle.offset, reason);
-        let at = |(offset, reason): (u64, &'static str)| source.corruption(offset, reason);
+        let at = |(offset, reason): (u64, Reason)| source.corruption(offset, reason);
 
         let properties = load(BlockKind::Properties, footer.properties)?.unwrap_or_default();
         let meta = parse_properties(&properties, &source).map_err(bad(footer.properties)).map_err(at)?;
@@ -130,17 +130,17 @@ impl TableReader {
 }
 
 /// The properties must be this file's.
-fn parse_properties(bytes: &[u8], source: &BlockSource) -> Result<TableMeta, &'static str> {
+fn parse_properties(bytes: &[u8], source: &BlockSource) -> Result<TableMeta, Reason> {
     let mut from = Decoder::new(bytes);
     let meta = TableMeta::decode(&mut from).map_err(reason)?;
     if !from.is_empty() {
-        return Err("properties are longer than they say");
+        return Err("properties are longer than they say".into());
     }
     if meta.number != source.number() {
-        return Err("properties are those of another file");
+        return Err("properties are those of another file".into());
     }
     if meta.bytes != source.len() {
-        return Err("file has another length than its properties say");
+        return Err("file has another length than its properties say".into());
     }
     Ok(meta)
 }

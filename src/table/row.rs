@@ -25,7 +25,7 @@ use bytes::Bytes;
 use super::block::Handle;
 use super::history::HistoryRef;
 use crate::Timestamp;
-use crate::format::{DecodeError, Decoder, Encode, shared_prefix};
+use crate::format::{DecodeError, Decoder, Encode, Reason, shared_prefix};
 use crate::version::{Stamp, TABLE_POINT, ValueRef, VersionRef};
 
 /// How many rows go from one restart to the next.
@@ -53,11 +53,13 @@ impl Kind {
         Self(number | if version.stamp.late { LATE } else { 0 })
     }
 
-    pub(crate) fn parse(byte: u8) -> Result<Self, &'static str> {
+    pub(crate) fn parse(byte: u8) -> Result<Self, Reason> {
         match byte & NUMBER {
             VALUE | TOMBSTONE | EXPIRING if byte & !(NUMBER | LATE | HISTORY) == 0 => Ok(Self(byte)),
-            number if BLOBS.contains(&number) => Err("version refers to a blob, which this build cannot read"),
-            _ => Err("version of an unknown kind"),
+            number if BLOBS.contains(&number) => {
+                Err(Reason::unknown("version refers to a blob, which this build cannot read: kind", byte))
+            }
+            _ => Err(Reason::unknown("version of unknown kind", byte)),
         }
     }
 
@@ -130,7 +132,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// The row that begins at `start`, before `end`.
-    pub(crate) fn decode(block: &[u8], start: usize, end: usize, base: Timestamp) -> Result<Self, &'static str> {
+    pub(crate) fn decode(block: &[u8], start: usize, end: usize, base: Timestamp) -> Result<Self, Reason> {
         let bytes = block.get(start..end).ok_or("row lies outside of its block")?;
         let mut from = Decoder::new(bytes);
         let kind = Kind::parse(from.u8().map_err(reason)?)?;
@@ -145,22 +147,22 @@ impl Row {
     }
 
     /// The key of a row at a restart, which is whole.
-    pub(crate) fn restart_key(block: &[u8], start: usize, end: usize) -> Result<&[u8], &'static str> {
+    pub(crate) fn restart_key(block: &[u8], start: usize, end: usize) -> Result<&[u8], Reason> {
         let mut from = Decoder::new(block.get(start..end).ok_or("restart lies outside of its block")?);
         Kind::parse(from.u8().map_err(reason)?)?;
         if from.varint().map_err(reason)? != 0 {
-            return Err("key at a restart is not whole");
+            return Err("key at a restart is not whole".into());
         }
         from.bytes().map_err(reason)
     }
 }
 
-pub(crate) fn reason(error: DecodeError) -> &'static str {
+pub(crate) fn reason(error: DecodeError) -> Reason {
     error.reason
 }
 
 /// Where bytes with their length before them lie; `from` began at `start`.
-fn take_range(from: &mut Decoder<'_>, start: usize) -> Result<Range<usize>, &'static str> {
+fn take_range(from: &mut Decoder<'_>, start: usize) -> Result<Range<usize>, Reason> {
     let len = from.bytes().map_err(reason)?.len();
     let end = start + from.offset();
     Ok(end - len..end)
@@ -284,7 +286,8 @@ mod tests {
             let known = (1..=3).contains(&(byte & 0xf)) && byte & 0xc0 == 0;
             assert_eq!(Kind::parse(byte).is_ok(), known, "{byte:x}");
         }
-        assert_eq!(Kind::parse(4), Err("version refers to a blob, which this build cannot read"));
-        assert_eq!(Kind::parse(0x81), Err("version of an unknown kind"));
+        let refused = |kind| Kind::parse(kind).unwrap_err().to_string();
+        assert_eq!(refused(4), "version refers to a blob, which this build cannot read: kind 0x04");
+        assert_eq!(refused(0x81), "version of unknown kind 0x81");
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::block::Handle;
 use super::row::{RESTART_INTERVAL, Row, reason};
 use crate::Timestamp;
-use crate::format::{Decoder, shared_prefix};
+use crate::format::{Decoder, MAX_KEY_BYTES, Reason, shared_prefix};
 
 /// A data block. Offsets in it were checked against its length when they are used, not before.
 #[derive(Debug, Clone)]
@@ -26,37 +26,37 @@ pub(crate) struct DataBlock {
 }
 
 impl DataBlock {
-    pub(crate) fn parse(bytes: Bytes, offset: u64) -> Result<Self, &'static str> {
+    pub(crate) fn parse(bytes: Bytes, offset: u64) -> Result<Self, Reason> {
         const SHORT: &str = "data block is too short";
         let (rest, counts) = bytes.split_last_chunk::<16>().ok_or(SHORT)?;
         let mut from = Decoder::new(counts);
         let base = from.u64().map_err(reason)?;
-        let mut count = || usize::try_from(from.u32().map_err(reason)?).map_err(|_| SHORT);
+        let mut count = || usize::try_from(from.u32().map_err(reason)?).map_err(|_| Reason::from(SHORT));
         let (histories, restarts) = (count()?, count()?);
         let restarts_at = restarts.checked_mul(4).and_then(|len| rest.len().checked_sub(len)).ok_or(SHORT)?;
         let histories_at =
             histories.checked_mul(Handle::FIXED).and_then(|len| restarts_at.checked_sub(len)).ok_or(SHORT)?;
         if restarts == 0 || histories_at == 0 {
-            return Err("data block is empty");
+            return Err("data block is empty".into());
         }
         Ok(Self { offset, bytes, histories_at, restarts_at, restarts, base })
     }
 
     /// The history block in the given place.
-    pub(crate) fn history(&self, place: usize) -> Result<Handle, &'static str> {
+    pub(crate) fn history(&self, place: usize) -> Result<Handle, Reason> {
         let handles = self.bytes.get(self.histories_at..self.restarts_at).unwrap_or_default();
         let handle = place.checked_mul(Handle::FIXED).and_then(|start| handles.get(start..));
-        Handle::fixed(&mut Decoder::new(handle.unwrap_or_default())).map_err(|_| "row names no history block")
+        Handle::fixed(&mut Decoder::new(handle.unwrap_or_default())).map_err(|_| "row names no history block".into())
     }
 
     /// Where the rows from restart `interval` to the next lie.
-    fn interval(&self, interval: usize) -> Result<Range<usize>, &'static str> {
+    fn interval(&self, interval: usize) -> Result<Range<usize>, Reason> {
         let start = self.restart(interval).ok_or("restart lies outside of its block")?;
         let end = self.restart(interval + 1).unwrap_or(self.histories_at);
         if start < end && end <= self.histories_at && (interval > 0 || start == 0) {
             Ok(start..end)
         } else {
-            Err("restarts of a data block are out of order")
+            Err("restarts of a data block are out of order".into())
         }
     }
 
@@ -69,7 +69,7 @@ impl DataBlock {
     }
 
     /// How many intervals begin at or before `key`: the key, if it is there, is in the last of them.
-    fn intervals_to(&self, key: &[u8]) -> Result<usize, &'static str> {
+    fn intervals_to(&self, key: &[u8]) -> Result<usize, Reason> {
         let (mut low, mut high) = (0, self.restarts);
         while low < high {
             let middle = low.midpoint(high);
@@ -84,7 +84,7 @@ impl DataBlock {
     }
 
     /// The row of `key`. Compares without putting keys together.
-    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<Row>, &'static str> {
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<Row>, Reason> {
         let Some(interval) = self.intervals_to(key)?.checked_sub(1) else { return Ok(None) };
         let range = self.interval(interval)?;
         let mut at = range.start;
@@ -160,18 +160,18 @@ impl Rows {
 
     // Each of these says whether there is such a row; without one, the position is none.
 
-    pub(crate) fn first(&mut self) -> Result<bool, &'static str> {
+    pub(crate) fn first(&mut self) -> Result<bool, Reason> {
         self.open(0)?;
         self.decode_one()
     }
 
-    pub(crate) fn last(&mut self) -> Result<bool, &'static str> {
+    pub(crate) fn last(&mut self) -> Result<bool, Reason> {
         let Some(last) = self.restarts().checked_sub(1) else { return Ok(false) };
         self.open_to_end(last)
     }
 
     /// To the first row at or after `key`.
-    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool, &'static str> {
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool, Reason> {
         let intervals = self.intervals_to(key)?;
         self.open(intervals.saturating_sub(1))?;
         while self.decode_one()? {
@@ -184,7 +184,7 @@ impl Rows {
     }
 
     /// To the last row at or before `key`.
-    pub(crate) fn seek_for_prev(&mut self, key: &[u8]) -> Result<bool, &'static str> {
+    pub(crate) fn seek_for_prev(&mut self, key: &[u8]) -> Result<bool, Reason> {
         let Some(interval) = self.intervals_to(key)?.checked_sub(1) else { return Ok(false) };
         self.open(interval)?;
         while self.decode_one()? && self.key().is_some_and(|found| found <= key) {
@@ -195,12 +195,12 @@ impl Rows {
         Ok(true)
     }
 
-    pub(crate) fn next(&mut self) -> Result<bool, &'static str> {
+    pub(crate) fn next(&mut self) -> Result<bool, Reason> {
         self.at += 1;
         if self.at < self.rows.len() || self.decode_one()? { Ok(true) } else { self.next_interval() }
     }
 
-    pub(crate) fn prev(&mut self) -> Result<bool, &'static str> {
+    pub(crate) fn prev(&mut self) -> Result<bool, Reason> {
         if let Some(before) = self.at.checked_sub(1) {
             self.at = before;
             return Ok(true);
@@ -215,11 +215,11 @@ impl Rows {
         self.block.as_ref().map_or(0, |block| block.restarts)
     }
 
-    fn intervals_to(&self, key: &[u8]) -> Result<usize, &'static str> {
+    fn intervals_to(&self, key: &[u8]) -> Result<usize, Reason> {
         self.block.as_ref().map_or(Ok(0), |block| block.intervals_to(key))
     }
 
-    fn open(&mut self, interval: usize) -> Result<(), &'static str> {
+    fn open(&mut self, interval: usize) -> Result<(), Reason> {
         let Some(block) = &self.block else { return Ok(()) };
         self.rest = block.interval(interval)?;
         self.interval = interval;
@@ -229,7 +229,7 @@ impl Rows {
         Ok(())
     }
 
-    fn next_interval(&mut self) -> Result<bool, &'static str> {
+    fn next_interval(&mut self) -> Result<bool, Reason> {
         if self.interval + 1 >= self.restarts() {
             return Ok(false);
         }
@@ -237,7 +237,7 @@ impl Rows {
         self.decode_one()
     }
 
-    fn open_to_end(&mut self, interval: usize) -> Result<bool, &'static str> {
+    fn open_to_end(&mut self, interval: usize) -> Result<bool, Reason> {
         self.open(interval)?;
         while self.decode_one()? {}
         self.at = self.rows.len().saturating_sub(1);
@@ -245,16 +245,20 @@ impl Rows {
     }
 
     /// Decodes the next row of the interval, if there is one.
-    fn decode_one(&mut self) -> Result<bool, &'static str> {
+    fn decode_one(&mut self) -> Result<bool, Reason> {
         let Some(block) = self.block.as_ref().filter(|_| !self.rest.is_empty()) else { return Ok(false) };
         if self.rows.len() >= RESTART_INTERVAL {
             // So the keys of an interval never take much more memory than the block.
-            return Err("too many rows from one restart to the next");
+            return Err("too many rows from one restart to the next".into());
         }
         let row = Row::decode(&block.bytes, self.rest.start, self.rest.end, block.base)?;
         let before = self.rows.last().map_or(0..0, |(key, _)| key.clone());
         if row.shared > before.len() {
-            return Err("key shares more with the key before than that has");
+            return Err("key shares more with the key before than that has".into());
+        }
+        // Else a few bytes a row could unfold into keys without end.
+        if self.rows.len() >= RESTART_INTERVAL || row.shared + row.rest.len() > MAX_KEY_BYTES {
+            return Err("more rows than lie between restarts, or a key that is too long".into());
         }
         let start = self.keys.len();
         self.keys.extend_from_within(before.start..before.start + row.shared);

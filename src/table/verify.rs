@@ -244,7 +244,7 @@ impl Verifier<'_> {
         self.late |= version.kind.is_late();
     }
 
-    fn bad(&self, offset: u64, reason: &'static str) -> crate::Error {
+    fn bad(&self, offset: u64, reason: impl Into<String>) -> crate::Error {
         self.reader.source.corruption(offset, reason)
     }
 

@@ -132,7 +132,8 @@ impl Promises {
     pub(crate) fn reopened(&mut self, handles: &Handles) {
         for (n, commit) in self.commits.iter_mut().enumerate() {
             if !handles.marks.contains(n.to_string()).unwrap() {
-                assert!(!commit.durable && !(commit.acknowledged && commit.durability != Durability::Unlogged), "{n}");
+                let logged = commit.durability != Durability::Unlogged;
+                assert!(!(commit.durable || (commit.acknowledged && logged)), "commit {n} is missing");
                 (commit.annulled, commit.acknowledged) = (true, false);
             }
         }

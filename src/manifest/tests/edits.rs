@@ -2,7 +2,7 @@
 
 use super::super::edit::NotUnderstood;
 use super::*;
-use crate::format::{Encode, MAY_SKIP, NUMBER_LIMIT};
+use crate::format::{COUNTER_LIMIT, Encode, MAY_SKIP};
 use crate::log::Proof;
 
 fn one_of_each() -> Edit {
@@ -10,8 +10,8 @@ fn one_of_each() -> Edit {
     Edit::from(vec![
         create(7, "näme \0"),
         Change::DropKeyspace { id },
-        add(1, 6, table(u64::MAX - 2000, "", "z")),
-        remove(300, 3, u64::MAX),
+        add(1, 6, table((1 << 40) + 7, "", "z")),
+        remove(300, 3, COUNTER_LIMIT - 1),
         Change::KeyspaceFloor { id, floor: u64::MAX },
         Change::KeyspaceLog { id, position: 1 << 40 },
         Change::NextKeyspace { id },
@@ -20,7 +20,7 @@ fn one_of_each() -> Edit {
         Change::Closed { timestamp: 127 },
         Change::ManualFloor { floor: 128 },
         Change::LogStart { ordinal: 3, position: 4 },
-        Change::LogProved(Proof { ordinal: 3, position: LogPosition(NUMBER_LIMIT - 1) }),
+        Change::LogProved(Proof { ordinal: 3, position: LogPosition(COUNTER_LIMIT - 1) }),
         Change::LogCut(Cut { ordinal: 1, end: LogPosition(2), next_ordinal: 3 }),
     ])
 }
@@ -254,15 +254,15 @@ fn a_log_does_not_start_at_a_segment_that_was_cut_off() {
 /// What would follow from them overflows: an ordinal would be given twice, and a position would be less than the last.
 #[test]
 fn numbers_that_no_database_reaches_are_refused() {
-    let far = LogPosition(NUMBER_LIMIT);
+    let far = LogPosition(COUNTER_LIMIT);
     for change in [
-        bound(NUMBER_LIMIT),
-        Change::KeyspaceLog { id: KeyspaceId(0), position: NUMBER_LIMIT },
-        Change::LogStart { ordinal: NUMBER_LIMIT, position: 4 },
+        bound(COUNTER_LIMIT),
+        Change::KeyspaceLog { id: KeyspaceId(0), position: COUNTER_LIMIT },
+        Change::LogStart { ordinal: COUNTER_LIMIT, position: 4 },
         Change::LogStart { ordinal: 1, position: u64::MAX },
         Change::LogProved(Proof { ordinal: u64::MAX, position: LogPosition(4) }),
         Change::LogProved(Proof { ordinal: 1, position: far }),
-        Change::LogCut(Cut { ordinal: NUMBER_LIMIT, end: LogPosition(2), next_ordinal: u64::MAX }),
+        Change::LogCut(Cut { ordinal: COUNTER_LIMIT, end: LogPosition(2), next_ordinal: u64::MAX }),
         Change::LogCut(Cut { ordinal: 1, end: far, next_ordinal: 3 }),
     ] {
         let refused = Edit::decode(&encoded(&Edit::from(vec![change.clone()])));

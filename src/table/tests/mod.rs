@@ -4,6 +4,7 @@ mod corruption;
 mod golden;
 mod handles;
 mod history;
+mod hostile;
 mod model;
 
 use std::collections::BTreeMap;
