@@ -102,7 +102,6 @@ fn load_and_go_on(file: &[u8]) {
 /// Applies what of the edits makes sense, and writes the state down in between.
 fn edits(pieces: &[&[u8]]) {
     let mut state = ManifestState::default();
-    let mut last = Edit::default();
     for piece in pieces {
         let Ok(edit) = Edit::decode(piece) else { continue };
         check_edit(&edit);
@@ -112,11 +111,9 @@ fn edits(pieces: &[&[u8]]) {
                 write_and_read(&new_fs(), state, &edit);
             }
             state = next;
-            last = edit;
         }
     }
     if state.file_number_bound > NUMBER {
-        drop(last);
         write_and_read(&new_fs(), state, &Edit::default());
     }
 }
@@ -273,20 +270,18 @@ pub(crate) fn manifest_seeds() -> Vec<Vec<u8>> {
         seeds.push([&[2], &pieces_of(&all[..len])[..]].concat());
     }
     // A file of a snapshot and edits behind it.
-    let fs: Arc<dyn Fs> = Arc::new(new_fs());
     let history = history();
     let state = history[..3].iter().fold(ManifestState::default(), |state, edit| state.after(edit).unwrap());
     let mem = new_fs();
-    drop(fs);
     let mut manifest = Manifest::create(Arc::new(mem.clone()), Path::new(DIR), NUMBER, state).unwrap();
-    for len in 3..history.len() {
+    for (number, edit) in history[3..].iter().enumerate() {
         let mut file = mem.read_file(FileKind::Manifest.path(Path::new(DIR), NUMBER)).unwrap();
-        if len % 2 == 0 || len == 3 {
+        if number % 2 == 0 {
             seeds.push([&[0], &file[..]].concat());
         }
         unseal(&mut file);
         seeds.push([&[1], &file[..]].concat());
-        manifest.append(&history[len]).unwrap();
+        manifest.append(edit).unwrap();
     }
     seeds
 }
