@@ -4,7 +4,7 @@
 mod support;
 
 use strandline::fs::{Fault, FaultKind, Operation, PowerCut, Purpose};
-use strandline::{CommitOptions, Durability, Error, FaultFs, Fs, Keyspace, MemFs, Options, WriteBatch};
+use strandline::{CommitOptions, Db, Durability, Error, FaultFs, Fs, Keyspace, MemFs, Options, WriteBatch};
 use support::promises::{After, Handles, Promises, open};
 use support::{Dice, pairs, settle, small, small_keyspace};
 
@@ -36,6 +36,15 @@ fn read_on(handles: &Handles, promises: &Promises, context: &str) {
             assert!(is_failure(&error), "{context}: {error}");
         }
     }
+}
+
+/// There is no file that nothing names. S29
+fn nothing_is_left(fs: &MemFs, db: &Db, context: &str) {
+    let entries = fs.list(Purpose::Directory, "db".as_ref()).unwrap();
+    let count = |end: &str| entries.iter().filter(|entry| entry.name.ends_with(end)).count() as u64;
+    let metrics = db.metrics();
+    let (there, named) = ([".table", ".log", ".manifest"].map(count), [metrics.table_files, metrics.log_segments, 1]);
+    assert_eq!(there, named, "{context}: {entries:?}");
 }
 
 struct Case {
@@ -76,10 +85,14 @@ impl Case {
                 }
                 // The cause is gone.
                 fs.clear();
+                let had_failed = handles.db.background_error().is_some();
                 match handles.db.resume() {
                     Ok(()) => {
-                        let had_failed = handles.db.background_error().is_some();
-                        assert!(!had_failed, "{context}: resumed");
+                        let still_fails = handles.db.background_error().is_some();
+                        assert!(!still_fails, "{context}: resumed");
+                        if had_failed {
+                            nothing_is_left(&memory, &handles.db, &context);
+                        }
                         if met {
                             promises.resumed();
                         }
@@ -249,6 +262,32 @@ fn a_failed_sync_is_not_taken_back_by_a_restart() {
         }
         promises.check(&open(small(&memory)).unwrap(), After::Killed, &context);
     }
+}
+
+// S29, S5
+#[test]
+fn what_a_failed_edit_has_left_goes_with_resume_and_what_is_still_read_stays() {
+    let memory = MemFs::new();
+    let fs = FaultFs::new(memory.clone());
+    let db = small(&memory).fs(fs.clone()).block_cache_bytes(0).max_open_files(1).open("db").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    for round in 0..3 {
+        for n in 0..200 {
+            keyspace.put(format!("{n:03}"), format!("{round}")).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    let mut held = keyspace.iter();
+    held.next().unwrap().unwrap();
+    db.compact().unwrap();
+    keyspace.put("000", "later").unwrap();
+    let (purpose, operation) = (Some(Purpose::Manifest), Some(Operation::Sync));
+    fs.inject(Fault { purpose, operation, nth: 0, kind: FaultKind::Io, repeat: false });
+    assert!(is_failure(&db.flush().unwrap_err()));
+    db.resume().unwrap();
+    assert_eq!(held.map(|pair| assert_eq!(pair.unwrap().1, "2")).count(), 199, "the iterator goes on");
+    nothing_is_left(&memory, &db, "resumed");
+    assert_eq!(keyspace.get("000").unwrap().unwrap(), "later");
 }
 
 fn fill(keyspace: &Keyspace, from: u32) -> (u32, Error) {

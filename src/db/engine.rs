@@ -18,7 +18,7 @@ use super::world::World;
 use crate::compaction::RateLimiter;
 use crate::error::Result;
 use crate::format::{COUNTER_LIMIT, FileKind, FileNumber};
-use crate::fs::{FileLock, Fs, Purpose};
+use crate::fs::{DatabaseFs, FileLock, Fs, Purpose};
 use crate::log::{Log, LogPosition, LogStart, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
 use crate::options::{Clock, Options};
@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     pub(crate) identity: u64,
     pub(crate) dir: PathBuf,
     pub(crate) fs: Arc<dyn Fs>,
+    /// The same.
+    pub(crate) database_fs: Arc<DatabaseFs>,
     pub(crate) time: Arc<dyn Time>,
     pub(crate) options: Options,
     pub(crate) store: Arc<TableStore>,
@@ -109,7 +111,7 @@ pub(crate) struct Engine {
 /// What [`Engine::new`] starts from.
 pub(crate) struct Parts {
     pub(crate) dir: PathBuf,
-    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) fs: Arc<DatabaseFs>,
     pub(crate) options: Options,
     pub(crate) store: Arc<TableStore>,
     pub(crate) current: Current,
@@ -134,7 +136,8 @@ impl Engine {
         Self {
             identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
             dir: parts.dir,
-            fs: parts.fs,
+            fs: Arc::clone(&parts.fs) as Arc<dyn Fs>,
+            database_fs: parts.fs,
             time: Arc::clone(&parts.options.time),
             background: Background::new(&parts.options),
             store: parts.store,

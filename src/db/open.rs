@@ -29,7 +29,7 @@ use super::keyspace::KeyspaceCore;
 use super::world::{KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
 use crate::format::{COUNTER_LIMIT, FileKind, FileNumber, Reason, parse_file_name};
-use crate::fs::{DirEntry, FileLock, Fs, Purpose, StdFs};
+use crate::fs::{DatabaseFs, DirEntry, FileLock, Fs, Purpose, StdFs};
 use crate::log::{self, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, RecordRef, Recovered};
 use crate::manifest::{self, Change, Edit, KeyspaceId, Loaded, Manifest, ManifestState};
 use crate::options::Options;
@@ -50,7 +50,7 @@ impl Options {
         let dir = dir.as_ref().to_owned();
         let fs = self.fs.clone().unwrap_or_else(|| Arc::new(StdFs));
         let lock = if self.read_only { None } else { Some(self.take(&*fs, &dir)?) };
-        let (recovered, parts) = self.recover(fs, dir, lock)?;
+        let (recovered, parts) = self.recover(Arc::new(DatabaseFs::new(fs)), dir, lock)?;
         let engine = Arc::new(Engine::new(parts));
         if !engine.options.read_only {
             for unit in recovered.units {
@@ -113,13 +113,14 @@ impl Options {
 
     /// Reads what is on disk. Without the lock a writer may have moved on between one file and the next: then it is
     /// read again.
-    fn recover(self, fs: Arc<dyn Fs>, dir: PathBuf, lock: Option<Box<dyn FileLock>>) -> Result<(Rest, Parts)> {
+    fn recover(self, fs: Arc<DatabaseFs>, dir: PathBuf, lock: Option<Box<dyn FileLock>>) -> Result<(Rest, Parts)> {
+        let any = Arc::clone(&fs) as Arc<dyn Fs>;
         let mut tries = if self.read_only { READ_ONLY_TRIES } else { 1 };
         loop {
             tries -= 1;
-            let read = manifest::load(&*fs, &dir).and_then(|loaded| {
+            let read = manifest::load(&*any, &dir).and_then(|loaded| {
                 self.check_existence(&dir, loaded.is_some())?;
-                read_state(&self, &fs, &dir, loaded)
+                read_state(&self, &any, &dir, loaded)
             });
             match read {
                 Err(Error::Corruption { .. } | Error::Io { .. }) if tries > 0 => {}
@@ -221,7 +222,7 @@ impl Found {
     fn into_parts(
         self,
         options: Options,
-        fs: Arc<dyn Fs>,
+        fs: Arc<DatabaseFs>,
         dir: PathBuf,
         lock: Option<Box<dyn FileLock>>,
     ) -> (Rest, Parts) {

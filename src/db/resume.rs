@@ -51,6 +51,11 @@ impl Engine {
     fn start_anew(self: &Arc<Self>) -> Result<()> {
         let mut cell = self.manifest.lock();
         self.check_open()?;
+        // Nothing of the log, and no name that is not proved, will be relied on: who still waits for it waits in vain.
+        if let Some(log) = self.log_if_any() {
+            log.give_up();
+        }
+        self.database_fs.begin_anew();
         let bound = self.set_numbers_aside();
         let horizon = self.current.horizon();
         let world = self.world();
@@ -124,9 +129,10 @@ impl Engine {
         }
         let live = log.segments();
         self.set_log(Some(log));
-        // Tables that nothing names may still be read by who held them before.
+        let ManifestCell::Writing(manifest) = &*cell else { return Ok(()) };
         let swept = self.remove_orphans(|kind, found| match kind {
-            FileKind::Table => false,
+            // What nothing names may still be read by who held it before.
+            FileKind::Table => !manifest.state().has_table(found) && !self.store.is_held(found),
             FileKind::Log => live.iter().all(|segment| segment.number != found),
             FileKind::Manifest => found != number,
         });

@@ -6,10 +6,12 @@
 
 #[cfg(test)]
 mod contract;
+mod database;
 mod fault;
 mod mem;
 mod std_fs;
 
+pub(crate) use database::DatabaseFs;
 pub use fault::{Call, Fault, FaultFs, FaultKind, Operation};
 pub use mem::{MemFs, PowerCut};
 pub use std_fs::StdFs;

@@ -158,6 +158,11 @@ impl Log {
         Ok(())
     }
 
+    /// Fails whoever still waits for it, or comes yet: another log takes its place.
+    pub(crate) fn give_up(&self) {
+        self.failure.set(Error::Closed);
+    }
+
     /// Where the next record will begin.
     pub(crate) fn end(&self) -> LogPosition {
         LogPosition(self.end.load(Ordering::Acquire))

@@ -1,7 +1,7 @@
 //! Tables as the rest of the engine holds them: known by their meta, opened when they are first read, closed when too
 //! many others were read since, and removed with their last holder once nothing names them any more.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Weak;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::tally::Tally;
 use super::{BlockCache, Caching, TableCursor, TableMeta, TableReader};
-use crate::format::FileKind;
+use crate::format::{FileKind, FileNumber};
 use crate::fs::{Fs, Purpose};
 use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::version::StoredVersion;
@@ -24,6 +24,8 @@ pub(crate) struct TableStore {
     max_open_files: usize,
     /// The open tables, in the order in which they were opened or spared last.
     open: Mutex<VecDeque<Weak<Slot>>>,
+    /// The tables that anybody holds, and how many times.
+    held: Mutex<BTreeMap<FileNumber, usize>>,
     opened: AtomicU64,
     filtered: Arc<Tally>,
     /// Held for reading while an obsolete file is removed. Once it is set the directory may be another database's.
@@ -44,6 +46,7 @@ impl TableStore {
             cache,
             max_open_files: max_open_files.max(1),
             open,
+            held: Mutex::default(),
             opened,
             filtered: Arc::default(),
             ended: RwLock::new(false),
@@ -53,6 +56,19 @@ impl TableStore {
     /// The database is closed: what is obsolete is left to the next opening.
     pub(crate) fn end(&self) {
         *self.ended.write() = true;
+    }
+
+    fn let_go(&self, number: FileNumber) {
+        let mut held = self.held.lock();
+        match held.get_mut(&number) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(held.remove(&number)),
+        }
+    }
+
+    /// Whether anybody may still read the table.
+    pub(crate) fn is_held(&self, number: FileNumber) -> bool {
+        self.held.lock().contains_key(&number)
     }
 
     pub(crate) fn cache(&self) -> &Arc<BlockCache<Bytes>> {
@@ -109,6 +125,7 @@ pub(crate) struct Table {
 impl Table {
     /// The file must be there by the time it is read.
     pub(crate) fn new(store: &Arc<TableStore>, meta: Arc<TableMeta>) -> Arc<Self> {
+        *store.held.lock().entry(meta.number).or_default() += 1;
         let slot = Slot { reader: ArcSwapOption::empty(), used: AtomicBool::new(false), opening: Mutex::new(()) };
         Arc::new(Self { meta, store: store.clone(), slot: Arc::new(slot), obsolete: AtomicBool::new(false) })
     }
@@ -202,6 +219,7 @@ impl fmt::Debug for TableStore {
 
 impl Drop for Table {
     fn drop(&mut self) {
+        self.store.let_go(self.meta.number);
         if !self.obsolete.load(Ordering::Relaxed) {
             return;
         }
