@@ -19,9 +19,11 @@ use bytes::Bytes;
 
 use super::Keyspace;
 use super::range::{KeyBounds, KeyRange, half_open, prefix_bounds};
-use crate::format::{DecodeError, Decoder, Encode, MAX_KEY_BYTES, MAY_SKIP, Reason};
+use crate::format::{DecodeError, Decoder, Encode, MAY_SKIP, Reason};
 use crate::{Error, Result, Timestamp};
 
+/// The longest key, in bytes.
+pub(crate) const MAX_KEY_BYTES: usize = 65_535;
 /// The longest value, in bytes.
 pub(crate) const MAX_VALUE_BYTES: usize = 256 << 20;
 /// The longest batch, encoded, in bytes.

@@ -14,9 +14,6 @@ pub(crate) use names::{FileKind, FileNumber, parse_file_name};
 /// The version of everything on disk. A change to any format raises it; until the first release older ones are refused.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// The longest key, in bytes.
-pub(crate) const MAX_KEY_BYTES: usize = 65_535;
-
 /// File numbers, ordinals and positions stay below this. No database gets there by itself, and whatever is added to
 /// one that was read still fits.
 pub(crate) const COUNTER_LIMIT: u64 = 1 << 62;

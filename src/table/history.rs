@@ -192,8 +192,6 @@ pub(crate) struct HistoryCursor {
     leaf_at: u64,
     leaf: Bytes,
     list: Option<List>,
-    /// The version before: each one is older, or a tree whose blocks name each other in a circle would have no end.
-    newer: Timestamp,
 }
 
 impl HistoryCursor {
@@ -212,7 +210,6 @@ impl HistoryCursor {
             return Ok(false);
         };
         self.levels = usize::from(place.levels);
-        self.newer = row.version.timestamp;
         let top = block.history(place.number).map_err(in_block)?;
         self.descend(source, caching, top, place.offset, Some(timestamp))?;
         while self.advance(source)? {
@@ -271,14 +268,7 @@ impl HistoryCursor {
 
     fn advance(&mut self, source: &BlockSource) -> Result<bool> {
         let Some(list) = &mut self.list else { return Ok(false) };
-        let moved = list.advance().map_err(|reason| source.corruption(self.leaf_at, reason))?;
-        if let Some(found) = list.current().map(|version| version.timestamp).filter(|_| moved) {
-            if found >= self.newer {
-                return Err(source.corruption(self.leaf_at, "versions of a key are out of order"));
-            }
-            self.newer = found;
-        }
-        Ok(moved)
+        list.advance().map_err(|reason| source.corruption(self.leaf_at, reason))
     }
 
     /// From a block of the tree down to the leaf that may have a version at or below `timestamp`, or to the newest.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::block::Handle;
 use super::row::{RESTART_INTERVAL, Row, reason};
 use crate::Timestamp;
-use crate::format::{Decoder, MAX_KEY_BYTES, Reason, shared_prefix};
+use crate::format::{Decoder, Reason, shared_prefix};
 
 /// A data block. Offsets in it were checked against its length when they are used, not before.
 #[derive(Debug, Clone)]
@@ -255,10 +255,6 @@ impl Rows {
         let before = self.rows.last().map_or(0..0, |(key, _)| key.clone());
         if row.shared > before.len() {
             return Err("key shares more with the key before than that has".into());
-        }
-        // Else a few bytes a row could unfold into keys without end.
-        if self.rows.len() >= RESTART_INTERVAL || row.shared + row.rest.len() > MAX_KEY_BYTES {
-            return Err("more rows than lie between restarts, or a key that is too long".into());
         }
         let start = self.keys.len();
         self.keys.extend_from_within(before.start..before.start + row.shared);
