@@ -191,7 +191,7 @@ pub(crate) fn frame(bytes: &[u8]) {
     let mut file = [&header(NUMBER)[..], bytes].concat();
     seal(&mut file);
     for offset in (0..file.len()).chain([usize::MAX - 3]) {
-        if let Some(frame) = frame_at(&file, NUMBER, offset) {
+        if let Some(Ok(frame)) = frame_at(&file, NUMBER, offset) {
             assert!(frame.end() <= file.len() && frame.payload_at == offset + FRAME_HEAD);
             let again = super::file::frame(frame.role, NUMBER, offset as u64, frame.payload).unwrap();
             assert_eq!(again, file[offset..frame.end()]);

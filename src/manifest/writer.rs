@@ -40,7 +40,7 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     /// Both halves of making a manifest.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn create(fs: Arc<dyn Fs>, dir: &Path, number: FileNumber, state: ManifestState) -> Result<Self> {
         let manifest = Self::prepare(fs, dir, number, state)?;
         manifest.take_over()?;

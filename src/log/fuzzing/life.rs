@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::recovery::{Commit, DIR, env, expectation, fresh_state, make_ready, new_fs, path_of, replay};
+use super::recovery::{Commit, DIR, env, expectation, fresh_state, go_on, new_fs, path_of, replay};
 use crate::Error;
 use crate::format::FileNumber;
 use crate::fs::Fs;
@@ -98,13 +98,12 @@ impl Life {
         let (recovered, found) = replay(&self.fs, &expectation(&self.state)).expect("no power cut is damage");
         let needed = self.needed();
         assert!(found.len() <= needed.len() && found == needed[..found.len()], "a prefix (S21)");
-        assert!(recovered.end() >= self.synced, "with all that was synced (S21)");
-        let end = recovered.end();
+        assert!(recovered.end >= self.synced, "with all that was synced (S21)");
+        let end = recovered.end;
         self.commits.retain(|commit| commit.end <= end);
-        self.state = make_ready(&self.fs, &self.state, &recovered).unwrap();
-        self.synced = end;
         let env = env(&self.fs, self.segment_bytes, &self.numbers);
-        self.log = Log::create(env, recovered.next, recovered.segments).unwrap();
+        (self.state, self.log) = go_on(env, &self.fs, &self.state, &recovered);
+        self.synced = end;
     }
 
     /// Damages one file: what is replayed then is a prefix, and holds all that is still proved, or it is corruption.
@@ -124,7 +123,7 @@ impl Life {
             Ok((recovered, found)) => {
                 let needed = self.needed();
                 assert!(found.len() <= needed.len() && found == needed[..found.len()], "a prefix (S28)");
-                assert!(recovered.end() >= self.state.log.proved.position, "with all that is proved (S28)");
+                assert!(recovered.end >= self.state.log.proved.position, "with all that is proved (S28)");
             }
             Err(Error::Corruption { path, .. }) => assert!(path == victim || path == Path::new(DIR)),
             Err(other) => panic!("neither a log nor corruption: {other}"),

@@ -7,9 +7,7 @@ use super::parts::{seal, unseal};
 use crate::format::{FileKind, FileNumber, parse_file_name};
 use crate::fs::{Fs, MemFs, PowerCut, Purpose};
 use crate::fuzzing::{Choices, pieces, pieces_of};
-use crate::log::{
-    COMMIT, Cut, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, Recovered, recover, sync_survivors,
-};
+use crate::log::{COMMIT, Cut, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, Recovered, copy_tail, recover};
 use crate::manifest::{Change, Edit, ManifestState};
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::{Error, Result};
@@ -109,20 +107,24 @@ pub(super) fn env(fs: &MemFs, segment_bytes: u64, next: &Arc<AtomicU64>) -> LogE
     }
 }
 
-/// What an opening makes durable before it writes anything: see `db/open.rs`.
-pub(super) fn make_ready(fs: &MemFs, state: &ManifestState, recovered: &Recovered) -> Result<ManifestState> {
-    sync_survivors(fs, Path::new(DIR), recovered)?;
+/// Goes on behind what was recovered, and gives what the manifest knows then: see `db/open.rs`.
+pub(super) fn go_on(env: LogEnv, fs: &MemFs, state: &ManifestState, recovered: &Recovered) -> (ManifestState, Log) {
     let mut state = state.clone();
-    let proved = &mut state.log.proved;
-    proved.position = proved.position.max(recovered.end());
-    proved.ordinal = proved.ordinal.max(recovered.segments.last().map_or(0, |last| last.ordinal));
     if let Some(cut) = recovered.cut {
-        state = state.after(&Edit::from(vec![Change::LogCut(cut)]))?;
+        let cut = Edit::from(vec![Change::LogCut(cut)]);
+        state = state.after(&cut).expect("a cut that recovery asks for fits the manifest");
     }
+    let log = Log::create(env, recovered.next, recovered.kept()).unwrap();
+    if recovered.has_tail() {
+        copy_tail(fs, Path::new(DIR), recovered, &log).unwrap();
+    }
+    let proof = if recovered.has_tail() { log.proof() } else { recovered.proof() };
+    let proved = &mut state.log.proved;
+    *proved = Proof { ordinal: proved.ordinal.max(proof.ordinal), position: proved.position.max(proof.position) };
     for dead in &recovered.dead {
         fs.remove(Purpose::Log, &path_of(*dead)).unwrap();
     }
-    Ok(state)
+    (state, log)
 }
 
 /// Recovers what is in `fs`; if that is a log, goes on in it, and finds all of it again.
@@ -137,9 +139,9 @@ fn check(fs: MemFs, state: ManifestState, next_file: u64) {
         Err(other) => panic!("neither a log nor corruption: {other}"),
     };
     check_recovered(&fs, &expectation, &recovered, &commits);
-    let state = make_ready(&fs, &state, &recovered).expect("a cut that recovery asks for fits the manifest");
     let numbers = Arc::new(AtomicU64::new(next_file));
-    let log = Log::create(env(&fs, 120, &numbers), recovered.next, recovered.segments).unwrap();
+    let (state, log) = go_on(env(&fs, 120, &numbers), &fs, &state, &recovered);
+    assert_eq!(log.end(), recovered.end);
     let mut all = commits;
     for payload in [&b"on"[..], &[7; 60], &[9; 60]] {
         let position = log.end();
@@ -149,11 +151,11 @@ fn check(fs: MemFs, state: ManifestState, next_file: u64) {
     log.sync_through(log.end()).unwrap();
     let (again, commits) = replay(&fs.power_cut(PowerCut::Lose), &self::expectation(&state)).expect("the log goes on");
     assert_eq!(commits, all);
-    assert_eq!(again.end(), log.end());
+    assert_eq!(again.end, log.end());
 }
 
 fn check_recovered(fs: &MemFs, expectation: &Expectation, recovered: &Recovered, commits: &[Commit]) {
-    let end = recovered.end();
+    let end = recovered.end;
     assert!(end >= expectation.start.position && end >= expectation.proved.position, "L1");
     assert!(recovered.next.ordinal > expectation.proved.ordinal);
     let mut at = expectation.start.position;
@@ -162,19 +164,21 @@ fn check_recovered(fs: &MemFs, expectation: &Expectation, recovered: &Recovered,
         assert_eq!(commit.end.0 - commit.position.0, 22 + commit.payload.len() as u64);
         at = commit.end;
     }
-    for segment in &recovered.segments {
+    let kept = recovered.kept();
+    for segment in recovered.segments.iter().chain(&kept) {
         assert!(segment.start <= segment.end && segment.ordinal < recovered.next.ordinal);
     }
-    for pair in recovered.segments.windows(2) {
+    for pair in recovered.segments.windows(2).chain(kept.windows(2)) {
         assert!(pair[0].ordinal < pair[1].ordinal && pair[0].end == pair[1].start);
     }
-    assert!(recovered.segments.last().is_none_or(|last| last.end == end));
-    let mut named: Vec<_> = recovered.segments.iter().map(|segment| segment.number).collect();
+    assert!(recovered.next.position >= expectation.proved.position && recovered.next.position <= end);
+    assert!(kept.last().is_none_or(|last| last.end == recovered.next.position), "what is kept was synced");
+    let mut named: Vec<_> = kept.iter().map(|segment| segment.number).collect();
     named.extend(&recovered.dead);
     named.sort();
     let entries = fs.list(Purpose::Directory, Path::new(DIR)).unwrap();
     let there: Vec<_> = entries.iter().filter_map(|entry| Some(parse_file_name(&entry.name)?.1)).collect();
-    assert_eq!(named, there, "each segment is live or dead");
+    assert_eq!(named, there, "each segment is kept or dead");
 }
 
 pub(crate) fn log_seeds() -> Vec<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::Timestamp;
-use crate::format::shared_prefix;
+use crate::format::{Reason, shared_prefix};
 use crate::table::filter::Filter;
 use crate::table::history::{HistoryIndex, HistoryRef, List};
 use crate::table::index::IndexBlock;
@@ -58,9 +58,9 @@ fn current(rows: &Rows) -> Option<Seen> {
 /// All rows from `start` on, by `step`.
 fn walk(
     rows: &mut Rows,
-    start: impl FnOnce(&mut Rows) -> Result<bool, &'static str>,
-    step: impl Fn(&mut Rows) -> Result<bool, &'static str>,
-) -> Result<Vec<Seen>, &'static str> {
+    start: impl FnOnce(&mut Rows) -> Result<bool, Reason>,
+    step: impl Fn(&mut Rows) -> Result<bool, Reason>,
+) -> Result<Vec<Seen>, Reason> {
     let most = rows.block().map_or(0, |block| block.bytes.len());
     let mut seen = Vec::new();
     let mut moved = start(rows)?;
