@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use strandline::{CommitOptions, Db, Durability, Error, Keyspace, MemFs, Options, Retention, Snapshot, WriteBatch};
+use strandline::{
+    Change, CommitOptions, Db, Durability, Error, Keyspace, MemFs, Options, Retention, Snapshot, WriteBatch,
+};
 use support::{Dice, small_keyspace};
 
 const KEYS: usize = 24;
@@ -310,6 +312,38 @@ fn late_batches_are_seen_whole_too() {
     for name in ["one", "other"] {
         check(&db, &db.keyspace(name).unwrap());
     }
+}
+
+// S6: batches that delete a range and put into it, beside a reader of changes
+#[test]
+fn changes_beside_a_writer_have_every_batch_whole() {
+    let shared = Shared::open(&MemFs::new(), false, Retention::Manual);
+    let writer = |shared: &Shared, _: u64| {
+        while shared.going() {
+            let mut batch = WriteBatch::new();
+            for keyspace in &shared.pair {
+                batch.delete_range(keyspace, ..);
+                (0..KEYS).for_each(|n| batch.put(keyspace, key(n), vec![b'v'; 100]));
+            }
+            shared.commits.store(shared.db.commit(batch).unwrap(), Ordering::SeqCst);
+        }
+    };
+    let reader = |shared: &Shared, _: u64| {
+        while shared.going() {
+            let last = shared.commits.load(Ordering::SeqCst);
+            let mut found = BTreeMap::<u64, usize>::new();
+            for change in shared.pair[0].changes(last.saturating_sub(20).max(1)..=last).unwrap() {
+                if let Change::Put { timestamp, .. } = change.unwrap() {
+                    *found.entry(timestamp).or_default() += 1;
+                }
+            }
+            for timestamp in last.saturating_sub(20).max(1)..=last {
+                assert_eq!(found.get(&timestamp), Some(&KEYS), "changes up to {last}, at {timestamp}");
+            }
+        }
+    };
+    run(&shared, Duration::from_millis(1000), vec![Box::new(writer), Box::new(reader)]);
+    assert!(shared.commits.load(Ordering::SeqCst) > 50);
 }
 
 // S5: keyspaces come and go beside it

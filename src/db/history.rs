@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use super::handle::Session;
 use super::merge_job::range_tombstones;
-use super::read::{Source, Target};
-use super::world::KeyspaceVersion;
+use super::read::{self, Source, Target};
+use super::world::{KeyspaceVersion, Mem};
 use crate::merge::{self, SourceRanges};
 use crate::sync::Arc;
 use crate::version::Sequence;
@@ -90,16 +90,17 @@ impl Changes {
         if retained != 0 && *range.start() <= retained {
             return Err(Error::BelowRetained { requested: *range.start(), retained });
         }
-        let ranges = ranges(version, horizon.sequence)?;
-        let inner = merge::Changes::new(target.sources_within(&range), ranges, *range.start(), *range.end());
+        let memtables = version.filled_memtables();
+        let ranges = ranges(version, &memtables, horizon.sequence)?;
+        let sources = read::within(read::sources(version, &memtables, horizon.sequence), &range);
+        let inner = merge::Changes::new(sources, ranges, *range.start(), *range.end());
         Ok(Self(WhileOpen::new(session, Some(inner))))
     }
 }
 
-/// The range tombstones of every source, newest source first.
-fn ranges(version: &KeyspaceVersion, visible: Sequence) -> Result<Vec<SourceRanges>> {
-    let full = version.memtables().filter(|mem| !mem.entries.is_empty());
-    let memtables = full.map(|mem| Ok(vec![Arc::new(mem.entries.range_tombstones(visible))]));
+/// The range tombstones of every source, as [`read::sources`] numbers them.
+fn ranges(version: &KeyspaceVersion, memtables: &[&Arc<Mem>], visible: Sequence) -> Result<Vec<SourceRanges>> {
+    let memtables = memtables.iter().map(|mem| Ok(vec![Arc::new(mem.entries.range_tombstones(visible))]));
     let newest = version.tree.level(0).iter().map(|table| range_tombstones(std::slice::from_ref(table)));
     let levels = version.tree.levels().skip(1).filter(|level| !level.is_empty()).map(range_tombstones);
     memtables.chain(newest).chain(levels).collect()

@@ -66,11 +66,11 @@ impl MergeInput {
 
     /// All memtables, as far as `visible`, to one table of level 0, by the floor that stands.
     pub(crate) fn flush_all(keyspace: &KeyspaceVersion, visible: Sequence) -> Self {
-        let full = || keyspace.memtables().filter(|mem| !mem.entries.is_empty());
+        let mems = keyspace.filled_memtables();
         Self {
             collect: CollectInput {
-                sources: full().map(|mem| read::memtable(mem, visible)).collect(),
-                ranges: full().map(|mem| vec![Arc::new(mem.entries.range_tombstones(visible))]).collect(),
+                sources: mems.iter().map(|mem| read::memtable(mem, visible)).collect(),
+                ranges: mems.iter().map(|mem| vec![Arc::new(mem.entries.range_tombstones(visible))]).collect(),
                 lower: Slice::empty(),
                 upper: None,
             },

@@ -49,26 +49,15 @@ impl Target {
 
     /// A cursor over all sources, for reads at a timestamp.
     pub(crate) fn merging(&self, timestamp: Timestamp) -> MergingCursor<Source> {
-        MergingCursor::new(self.sources_within(&(0..=timestamp)))
+        MergingCursor::new(within(self.sources(), &(0..=timestamp)))
     }
 
     /// Every source, newest first.
     pub(crate) fn sources(&self) -> Vec<Source> {
         match self {
             Self::Empty => Vec::new(),
-            Self::Keyspace { version, horizon } => sources(version, horizon.sequence),
+            Self::Keyspace { version, horizon } => sources(version, &version.filled_memtables(), horizon.sequence),
         }
-    }
-
-    /// The same, of which tables and blocks without a timestamp in the range are passed over.
-    pub(crate) fn sources_within(&self, range: &RangeInclusive<Timestamp>) -> Vec<Source> {
-        let mut sources = self.sources();
-        for source in &mut sources {
-            if let Source::Run(run) = source {
-                run.set_timestamp_range(*range.start(), *range.end());
-            }
-        }
-        sources
     }
 }
 
@@ -151,10 +140,20 @@ pub(crate) enum Source {
     Run(RunCursor),
 }
 
-/// Every source of a keyspace in the order of arrival, newest first (T2), as far as `visible`.
-pub(crate) fn sources(version: &KeyspaceVersion, visible: Sequence) -> Vec<Source> {
-    let memtables = version.memtables().filter(|mem| !mem.entries.is_empty()).map(|mem| memtable(mem, visible));
+/// Every source of a keyspace in the order of arrival, newest first (T2), as far as `visible`: `memtables` and all tables.
+pub(crate) fn sources(version: &KeyspaceVersion, memtables: &[&Arc<Mem>], visible: Sequence) -> Vec<Source> {
+    let memtables = memtables.iter().map(|mem| memtable(mem, visible));
     memtables.chain(table_sources(&version.tree)).collect()
+}
+
+/// The same sources, in which tables and blocks without a timestamp in the range are passed over.
+pub(crate) fn within(mut sources: Vec<Source>, range: &RangeInclusive<Timestamp>) -> Vec<Source> {
+    for source in &mut sources {
+        if let Source::Run(run) = source {
+            run.set_timestamp_range(*range.start(), *range.end());
+        }
+    }
+    sources
 }
 
 pub(crate) fn memtable(mem: &Arc<Mem>, visible: Sequence) -> Source {

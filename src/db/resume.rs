@@ -60,7 +60,7 @@ impl Engine {
         let horizon = self.current.horizon();
         let world = self.world();
         let mut flushed: Vec<(KeyspaceId, MergeOutcome)> = Vec::new();
-        for keyspace in world.keyspaces().iter().filter(|one| one.memtables().any(|mem| !mem.entries.is_empty())) {
+        for keyspace in world.keyspaces().iter().filter(|one| !one.filled_memtables().is_empty()) {
             let input = MergeInput::flush_all(keyspace, horizon.sequence);
             let made = self.run_merge(input, Purpose::Flush, &|_| self.check_open());
             flushed.push((keyspace.core.id, made.inspect_err(|_| give_up(&flushed))?));

@@ -13,8 +13,8 @@ use shuttle::{Config, FailurePersistence, Runner};
 use crate::fs::{Fault, FaultFs, FaultKind, Operation, PowerCut, Purpose};
 use crate::sync::{Arc, JoinHandle, Mutex, spawn};
 use crate::{
-    CommitOptions, Db, Durability, Error, Keyspace, KeyspaceOptions, ManualTime, MemFs, Options, Retention, Slice,
-    Snapshot, WriteBatch,
+    Change, CommitOptions, Db, Durability, Error, Keyspace, KeyspaceOptions, ManualTime, MemFs, Options, Retention,
+    Slice, Snapshot, WriteBatch,
 };
 
 /// Keys a batch writes in each of the two keyspaces.
@@ -229,6 +229,28 @@ fn shuttle_no_late_commit_is_lost_below_a_floor_that_rises() {
             pair.db.close().unwrap();
         });
     }
+}
+
+// S6: a memtable that is empty at one moment and not at the next does not shift the sources of a read
+#[test]
+fn shuttle_changes_have_every_batch_whole_while_the_next_is_written() {
+    explore(400, || {
+        let pair = Pair::open(options(&MemFs::new()).memtable_bytes(1), Retention::Manual);
+        let commit = |pair: &Pair| {
+            let [keyspace, _] = &pair.keyspaces;
+            let mut batch = WriteBatch::new();
+            batch.delete_range(keyspace, ..);
+            KEYS.iter().for_each(|key| batch.put(keyspace, key, "v"));
+            pair.db.commit(batch).unwrap()
+        };
+        let first = commit(&pair);
+        let writer = start(&pair, move |pair| _ = commit(pair));
+        let changes = pair.keyspaces[0].changes(first..=first).unwrap();
+        let puts = changes.filter(|change| matches!(change, Ok(Change::Put { .. })));
+        assert_eq!(puts.count(), KEYS.len());
+        join([writer]);
+        pair.db.close().unwrap();
+    });
 }
 
 // S25, S24

@@ -113,6 +113,12 @@ impl KeyspaceVersion {
         std::iter::once(&self.active).chain(&self.sealed)
     }
 
+    /// The memtables that hold anything now, newest first. One that is empty may not be so a moment later: who numbers
+    /// sources by it asks once.
+    pub(crate) fn filled_memtables(&self) -> Vec<&Arc<Mem>> {
+        self.memtables().filter(|mem| !mem.entries.is_empty()).collect()
+    }
+
     /// This version with the active memtable sealed and a new one in its place.
     pub(crate) fn with_sealed(&self) -> Self {
         let mut next = self.clone();

@@ -15,6 +15,7 @@ pub mod power_cuts;
 pub mod random;
 pub mod random_lives;
 pub mod story;
+pub mod stress;
 
 use campaign::Program;
 
@@ -24,5 +25,6 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(random_lives::RandomLives), 20),
         (Box::new(power_cuts::PowerCuts::default()), 30),
         (Box::new(busy_cuts::BusyCuts), 10),
+        (Box::new(stress::Stress), 10),
     ]
 }
