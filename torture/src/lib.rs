@@ -8,6 +8,7 @@
 pub mod busy_cuts;
 pub mod campaign;
 pub mod disk;
+pub mod kills;
 pub mod ledger;
 pub mod life;
 pub mod mutants;
@@ -24,5 +25,6 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(random_lives::RandomLives), 20),
         (Box::new(power_cuts::PowerCuts::default()), 30),
         (Box::new(busy_cuts::BusyCuts), 10),
+        (Box::new(kills::Kills::default()), 20),
     ]
 }

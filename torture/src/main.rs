@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use comfy_table::Table;
 use strandline_torture::campaign::{self, Limits, Outcome, Program};
+use strandline_torture::kills::{self, Orders};
 use strandline_torture::ledger::{self, Ledger, Sum};
 use strandline_torture::mutants::{self, Choice};
 use strandline_torture::programs;
@@ -55,6 +56,9 @@ enum What {
         #[arg(long, default_value_t = 1)]
         first_seed: u64,
     },
+    /// What the program `kills` kills.
+    #[command(hide = true)]
+    Victim(Orders),
     /// Runs one program (see below).
     #[command(external_subcommand)]
     One(Vec<String>),
@@ -103,7 +107,11 @@ fn duration(minutes: f64) -> Duration {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let arguments = Arguments::parse();
+    if let What::Victim(orders) = &arguments.what {
+        return kills::live(orders);
+    }
+    match run(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -148,6 +156,7 @@ fn run(arguments: Arguments) -> std::io::Result<bool> {
             let choice = Choice { named, sync: !code, code: !sync, time: minutes.map(duration), first_seed };
             mutants::run(&choice, &ledger, &target_dir())
         }
+        What::Victim(_) => Ok(true),
         What::One(words) => {
             let Some((program, _)) = programs().into_iter().find(|(program, _)| program.name() == words[0]) else {
                 eprintln!("there is no program {:?}\n\n{}", words[0], about_programs());
