@@ -52,7 +52,7 @@ const LOOK: Duration = Duration::from_micros(100);
 impl Moment {
     pub fn draw(random: &mut Random) -> Self {
         if chance(random, 1, 2) {
-            return Self::Own(Death { at_call: of_any_size(random, 1, 4096) - 1, torn: random.random() });
+            return Self::Own(Death { at_call: of_any_size(random, 1, 2048) - 1, torn: random.random() });
         }
         let sign = match random.random_range(0..8) {
             0 => Sign::None,
@@ -78,7 +78,7 @@ impl Sign {
         match self {
             Self::None => true,
             Self::Opening => count() >= 1,
-            Self::Ready => count() >= 3,
+            Self::Ready => journal::read(journal).contains(&Event::Ready),
             Self::Events(events) => count() >= events,
             Self::Closing => journal::read(journal).contains(&Event::Closing),
         }

@@ -19,6 +19,8 @@ pub enum Event {
     Opened(Timestamp),
     /// The fixed keyspaces are there.
     Ready,
+    /// It has made a file of this number.
+    Made(u64),
     /// A writer is about to take a step. `value`: the timestamp it names, or 0; whether it makes (1) or drops (0) a
     /// keyspace.
     Begun {
@@ -54,6 +56,7 @@ impl Event {
             Self::Refused { writer, nth } => (6, writer, nth, 0),
             Self::Closing => (7, 0, 0, 0),
             Self::Closed => (8, 0, 0, 0),
+            Self::Made(number) => (9, 0, 0, number),
         };
         let mut bytes = [0; EVENT_BYTES];
         bytes[0] = kind;
@@ -75,6 +78,7 @@ impl Event {
             6 => Self::Refused { writer, nth },
             7 => Self::Closing,
             8 => Self::Closed,
+            9 => Self::Made(value),
             _ => return None,
         })
     }
@@ -116,6 +120,7 @@ fn what_was_told_is_read() {
         Event::Opening,
         Event::Opened(7),
         Event::Ready,
+        Event::Made(12),
         Event::Begun { writer: 2, nth: 70_000, value: u64::MAX },
         Event::Done { writer: 2, nth: 70_000, value: 9 },
         Event::Refused { writer: 0, nth: 1 },
@@ -125,5 +130,5 @@ fn what_was_told_is_read() {
     assert_eq!((read(&path), count(&path)), (vec![], 0));
     let journal = Journal::create(&path).unwrap();
     events.iter().for_each(|event| journal.tell(*event).unwrap());
-    assert_eq!((read(&path), count(&path)), (events.to_vec(), 8));
+    assert_eq!((read(&path), count(&path)), (events.to_vec(), 9));
 }

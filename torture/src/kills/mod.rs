@@ -183,7 +183,7 @@ impl Case {
 
     /// What is there after the end of a life: seen read-only, as the next victim will find it, or opened and closed.
     fn examine(&mut self, random: &mut Random, counts: &mut Counts) {
-        self.numbers.see(&self.dir());
+        self.numbers.see(&self.events, &self.dir());
         let write = chance(random, 1, 3);
         let before = list(&self.dir());
         let db = match self.options().read_only(!write).open(self.dir()) {
@@ -251,19 +251,27 @@ fn list(dir: &Path) -> BTreeMap<String, u64> {
 /// S29: no number is given twice.
 #[derive(Default)]
 struct FileNumbers {
+    /// In the directory, the last time.
     there: BTreeSet<u64>,
+    /// Of all that ever were.
     highest: u64,
 }
 
 impl FileNumbers {
-    /// Every file that was not there the last time has a number above all that ever were.
-    fn see(&mut self, dir: &Path) {
-        let names = list(dir);
-        let numbers: BTreeSet<u64> = names.keys().filter_map(|name| name.split_once('.')?.0.parse().ok()).collect();
-        for number in numbers.difference(&self.there) {
-            assert!(*number > self.highest, "{number} was given again, after {}: {names:?}", self.highest);
+    /// Every file that was made in this life, or was not there the last time, has a number above all that ever were.
+    fn see(&mut self, events: &[Event], dir: &Path) {
+        let number = |name: &String| name.split_once('.')?.0.parse().ok();
+        let there: BTreeSet<u64> = list(dir).keys().filter_map(number).collect();
+        let mut made = BTreeSet::new();
+        for event in events {
+            if let Event::Made(number) = event {
+                assert!(made.insert(*number), "{number} was made twice");
+            }
         }
-        self.highest = numbers.last().copied().unwrap_or(0).max(self.highest);
-        self.there = numbers;
+        made.extend(there.difference(&self.there));
+        let lowest = made.first().copied().unwrap_or(u64::MAX);
+        assert!(lowest > self.highest, "{lowest} was given again, after {}", self.highest);
+        self.highest = made.last().copied().unwrap_or(0).max(self.highest);
+        self.there = there;
     }
 }

@@ -6,14 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::journal::{Event, Journal};
 use strandline::fs::{DirEntry, FileLock, LogFile, Purpose, ReadFile, WriteFile};
 use strandline::{Fs, StdFs};
 
 /// The files of a process that may have to die.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MortalFs {
     calls: Arc<AtomicU64>,
     death: Option<Death>,
+    /// Where it is told which files were made.
+    journal: Arc<Journal>,
 }
 
 /// When the process dies.
@@ -27,8 +30,8 @@ pub struct Death {
 }
 
 impl MortalFs {
-    pub fn new(death: Option<Death>) -> Self {
-        Self { death, ..Self::default() }
+    pub fn new(death: Option<Death>, journal: Arc<Journal>) -> Self {
+        Self { calls: Arc::default(), death, journal }
     }
 
     /// Whether this call is the last.
@@ -40,6 +43,13 @@ impl MortalFs {
     fn call(&self) {
         if self.is_last() {
             die();
+        }
+    }
+
+    fn made(&self, path: &Path) -> io::Result<()> {
+        match path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()) {
+            Some(number) => self.journal.tell(Event::Made(number)),
+            None => Ok(()),
         }
     }
 }
@@ -61,12 +71,14 @@ impl Fs for MortalFs {
     fn create(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn WriteFile>> {
         self.call();
         let inner = StdFs.create(purpose, path)?;
+        self.made(path)?;
         Ok(Box::new(MortalFile { inner, fs: self.clone() }))
     }
 
     fn create_log(&self, purpose: Purpose, path: &Path, capacity: u64) -> io::Result<Arc<dyn LogFile>> {
         self.call();
         let inner = StdFs.create_log(purpose, path, capacity)?;
+        self.made(path)?;
         Ok(Arc::new(MortalFile { inner, fs: self.clone() }))
     }
 

@@ -128,7 +128,7 @@ impl Plan {
 
     /// How many steps each writer takes in a life, if nobody kills it.
     pub fn steps(&self, life: u32) -> u32 {
-        let steps = of_any_size(&mut self.random([0, 2, life.into()]), 1, 512) as u32;
+        let steps = of_any_size(&mut self.random([0, 2, life.into()]), 16, 1024) as u32;
         steps.div_ceil(self.writers.into())
     }
 

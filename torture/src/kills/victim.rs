@@ -3,7 +3,7 @@
 
 use std::error::Error as AnyError;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ pub fn live(orders: &Orders) -> Result<u8> {
         let locked = matches!(plan.options().open(&orders.dir), Err(Error::Locked { .. }));
         return Ok(if locked { LOCKED } else { NOT_LOCKED });
     };
-    let journal = Journal::create(journal)?;
-    let fs = MortalFs::new(orders.death());
+    let journal = Arc::new(Journal::create(journal)?);
+    let fs = MortalFs::new(orders.death(), Arc::clone(&journal));
     journal.tell(Event::Opening)?;
     let db = plan.options().fs(fs).open(&orders.dir)?;
     journal.tell(Event::Opened(db.last_timestamp()))?;

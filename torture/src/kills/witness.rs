@@ -129,7 +129,7 @@ impl Witness {
         let mut at: BTreeMap<u8, (usize, Step, u64)> = BTreeMap::new();
         for (number, event) in events.iter().enumerate() {
             match *event {
-                Event::Opening | Event::Closing => {}
+                Event::Opening | Event::Closing | Event::Made(_) => {}
                 Event::Opened(last) => {
                     assert_eq!(last, self.model.last, "the last timestamp as the victim found it");
                     heard.opened = Some(last);
