@@ -8,6 +8,8 @@
 pub mod busy_cuts;
 pub mod campaign;
 pub mod disk;
+pub mod fuzzing;
+pub mod jobs;
 pub mod kills;
 pub mod ledger;
 pub mod life;
@@ -15,6 +17,8 @@ pub mod mutants;
 pub mod power_cuts;
 pub mod random;
 pub mod random_lives;
+pub mod report;
+pub mod sanitize;
 pub mod story;
 
 use campaign::Program;
