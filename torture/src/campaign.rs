@@ -51,6 +51,18 @@ impl Counts {
         self.0.get(name).copied().unwrap_or_default()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the higher one of each.
+    pub fn raise_all(&mut self, other: &Self) {
+        for (name, count) in &other.0 {
+            let highest = self.0.entry(name.clone()).or_default();
+            *highest = (*highest).max(*count);
+        }
+    }
+
     pub fn add_all(&mut self, other: &Self) {
         other.0.iter().for_each(|(name, count)| self.add(name, *count));
     }
@@ -88,6 +100,8 @@ pub struct Outcome {
     /// The seeds that found something, and what.
     pub violations: Vec<(u64, String)>,
     pub counts: Counts,
+    /// How far it came.
+    pub reached: Counts,
 }
 
 /// What was done reaches the ledger after so long at the latest.
@@ -127,6 +141,7 @@ pub fn run(program: &dyn Program, limits: &Limits, ledger: &Ledger) -> std::io::
             violations: done.violations.len() as u64,
             failed: done.violations.iter().map(|(seed, _)| *seed).collect(),
             counts: done.counts.clone(),
+            ..Entry::default()
         })?;
         outcome.rounds += done.rounds;
         outcome.counts.add_all(&done.counts);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::campaign::Counts;
 
 /// One run of one program.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Entry {
     pub program: String,
     /// The commit that was checked out, with `+` if the source had been changed since.
@@ -30,8 +30,14 @@ pub struct Entry {
     /// Seeds that found something.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<u64>,
+    /// Files that show what was found, where no seed does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
     /// What was counted, by name.
     pub counts: Counts,
+    /// How far it came, by name: of several runs the highest, not the sum.
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub reached: Counts,
 }
 
 /// The sum of several runs.
@@ -42,8 +48,13 @@ pub struct Sum {
     pub rounds: u64,
     pub violations: u64,
     pub counts: Counts,
+    pub reached: Counts,
     /// The first seed that no run has had.
     pub next_seed: u64,
+    /// The commits that were checked out, each once, in the order of the runs.
+    pub commits: Vec<String>,
+    /// What found something: seeds or files, with the commit.
+    pub found: Vec<String>,
 }
 
 /// The file. `None`: nothing is kept.
@@ -66,6 +77,12 @@ impl Ledger {
 
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Where programs keep what the next run goes on with: beside the ledger, or where it would be.
+    pub fn home(&self) -> PathBuf {
+        let path = self.path.clone().unwrap_or_else(Self::usual_path);
+        path.parent().map_or_else(std::env::temp_dir, Path::to_owned)
     }
 
     /// Adds an entry. Several processes may do so at once: a line is one write at the end.
@@ -112,14 +129,31 @@ impl Ledger {
             sum.violations += entry.violations;
             sum.next_seed = sum.next_seed.max(entry.first_seed + entry.rounds);
             sum.counts.add_all(&entry.counts);
+            sum.reached.raise_all(&entry.reached);
+            if !sum.commits.contains(&entry.commit) {
+                sum.commits.push(entry.commit.clone());
+            }
+            let seeds = entry.failed.iter().map(|seed| format!("seed {seed}"));
+            let found = seeds.chain(entry.artifacts.iter().cloned());
+            sum.found.extend(found.map(|what| format!("{what}, at {}", entry.commit)));
         }
         Ok(sum)
     }
 }
 
+/// The parts of the source, each with its hash.
+fn source() -> impl Iterator<Item = &'static str> {
+    env!("STRANDLINE_SOURCE").split_whitespace()
+}
+
+/// Whether the engine's source has a part of that name.
+pub fn is_part(name: &str) -> bool {
+    source().any(|part| part.split_once('=').is_some_and(|(part, _)| part == name))
+}
+
 /// The hash of the named parts of the source that this program was built with; all parts, if none are named.
 pub fn code(parts: &[&str]) -> String {
-    let all = env!("STRANDLINE_SOURCE").split_whitespace();
+    let all = source();
     let chosen = all.filter(|part| parts.is_empty() || parts.iter().any(|name| part.starts_with(&format!("{name}="))));
     let hash = chosen
         .flat_map(str::bytes)
@@ -160,12 +194,18 @@ fn counts_on_the_same_code_add_up() {
         violations: 1,
         failed: vec![first_seed],
         counts: Counts([("cuts".to_owned(), 7)].into()),
+        reached: Counts([("edges".to_owned(), first_seed)].into()),
+        artifacts: Vec::new(),
     };
     for entry in [entry("p", "c", 1), entry("p", "c", 11), entry("p", "other", 50), entry("q", "c", 70)] {
         ledger.add(&entry).unwrap();
     }
     let sum = ledger.sum("p", "c").unwrap();
     assert_eq!((sum.runs, sum.rounds, sum.violations, sum.next_seed), (2, 20, 2, 21));
-    assert_eq!(sum.counts.get("cuts"), 14);
+    assert_eq!((sum.counts.get("cuts"), sum.reached.get("edges")), (14, 11));
+    assert_eq!(
+        (sum.commits, sum.found),
+        (vec!["abc".to_owned()], vec!["seed 1, at abc".into(), "seed 11, at abc".into()])
+    );
     assert_ne!(code(&[]), code(&["log"]));
 }

@@ -8,12 +8,17 @@
 pub mod busy_cuts;
 pub mod campaign;
 pub mod disk;
+pub mod fuzzing;
+pub mod jobs;
+pub mod kills;
 pub mod ledger;
 pub mod life;
 pub mod mutants;
 pub mod power_cuts;
 pub mod random;
 pub mod random_lives;
+pub mod report;
+pub mod sanitize;
 pub mod story;
 pub mod stress;
 
@@ -26,5 +31,6 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(power_cuts::PowerCuts::default()), 30),
         (Box::new(busy_cuts::BusyCuts), 10),
         (Box::new(stress::Stress), 10),
+        (Box::new(kills::Kills::default()), 20),
     ]
 }

@@ -185,7 +185,7 @@ impl Runner {
             });
             let model = self.model.with_only(survived, last);
             let highest = model.commits.iter().map(|commit| commit.timestamp).max().unwrap_or(0);
-            match differs(db, &model, self.now_after(last)) {
+            match differs(db, &model, self.now_after(last)).unwrap() {
                 _ if highest > last => {
                     differences.push(format!("commit at {highest} is above the last timestamp {last}"))
                 }

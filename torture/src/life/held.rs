@@ -248,8 +248,8 @@ impl Runner {
         let held = &self.held.snapshots[held];
         self.log.add(format!("snapshot at {}: {} and {keys:?} of {space}", held.timestamp, shown(&key)));
         let Some(expected) = self.expected_in(held, space, &keys) else { return };
-        assert_eq!(pairs(snapshot_range(&held.snapshot, &handle, &keys)), expected);
-        let mut backward = pairs(snapshot_range(&held.snapshot, &handle, &keys).rev());
+        assert_eq!(pairs(snapshot_range(&held.snapshot, &handle, &keys)).unwrap(), expected);
+        let mut backward = pairs(snapshot_range(&held.snapshot, &handle, &keys).rev()).unwrap();
         backward.reverse();
         assert_eq!(backward, expected);
         let one = Keys::Between(std::ops::Bound::Included(key.clone()), std::ops::Bound::Included(key.clone()));

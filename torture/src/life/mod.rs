@@ -7,13 +7,13 @@
 mod crash;
 mod fault;
 mod held;
-mod model;
+pub(crate) mod model;
 mod names;
 mod places;
-mod read;
+pub(crate) mod read;
 mod runner;
-mod settings;
-mod write;
+pub(crate) mod settings;
+pub(crate) mod write;
 
 pub use places::{Kinds, Places};
 pub use runner::Runner;

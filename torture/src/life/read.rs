@@ -68,12 +68,12 @@ impl Runner {
     fn read_versions(&mut self, space: usize, key: &Key, floor: Timestamp, timestamp: Timestamp) {
         let handle = &self.handles[&space];
         let expected = self.space(space).history(key, floor);
-        assert_eq!(collect_history(handle, key, 0..=u64::MAX), expected);
+        assert_eq!(collect_history(handle, key, 0..=u64::MAX).unwrap(), expected);
         let to = timestamp.saturating_add(self.random.random_range(0..20));
         let some: Vec<Version> = expected.into_iter().filter(|v| (timestamp..=to).contains(&v.timestamp)).collect();
-        assert_eq!(collect_history(handle, key, timestamp..=to), some);
+        assert_eq!(collect_history(handle, key, timestamp..=to).unwrap(), some);
         if timestamp > 0 {
-            assert_eq!(collect_history(handle, key, timestamp..=timestamp - 1), []);
+            assert_eq!(collect_history(handle, key, timestamp..=timestamp - 1).unwrap(), []);
         }
     }
 
@@ -105,46 +105,46 @@ impl Runner {
 
     pub fn check_everything(&mut self) {
         self.log.add("check everything".into());
-        let difference = differs(self.db(), &self.model, self.now());
+        let difference = differs(self.db(), &self.model, self.now()).unwrap();
         assert_eq!(difference, None);
     }
 }
 
 /// What in the database is not as the model says, if anything.
-pub fn differs(db: &Db, model: &Model, now: Timestamp) -> Option<String> {
+///
+/// # Errors
+/// The database cannot be read.
+pub fn differs(db: &Db, model: &Model, now: Timestamp) -> Result<Option<String>> {
     for space in model.live() {
         let space = &model.spaces[space];
-        let handle = match db.keyspace(&space.name) {
-            Ok(handle) => handle,
-            Err(error) => return Some(format!("keyspace {}: {error}", space.name)),
-        };
+        let handle = db.keyspace(&space.name)?;
         let floor = handle.retained_from();
         let expected = space.scan(&Keys::all(), model.last, now);
-        let forward = pairs(handle.iter());
+        let forward = pairs(handle.iter())?;
         if forward != expected {
-            return Some(format!("{} forward: {}", space.name, first_difference(&forward, &expected)));
+            return Ok(Some(format!("{} forward: {}", space.name, first_difference(&forward, &expected))));
         }
-        let mut backward = pairs(handle.iter().rev());
+        let mut backward = pairs(handle.iter().rev())?;
         backward.reverse();
         if backward != expected {
-            return Some(format!("{} backward: {}", space.name, first_difference(&backward, &expected)));
+            return Ok(Some(format!("{} backward: {}", space.name, first_difference(&backward, &expected))));
         }
         if space.name == "marks" {
             continue;
         }
         for key in space.keys() {
-            let (found, expected) = (collect_history(&handle, key, 0..=u64::MAX), space.history(key, floor));
+            let (found, expected) = (collect_history(&handle, key, 0..=u64::MAX)?, space.history(key, floor));
             if found != expected {
                 let difference = first_difference(&found, &expected);
-                return Some(format!("{} history of {}: {difference}", space.name, shown(key)));
+                return Ok(Some(format!("{} history of {}: {difference}", space.name, shown(key))));
             }
-            let (found, expected) = (handle.get_at(key, floor).unwrap(), space.get(key, floor, floor));
+            let (found, expected) = (handle.get_at(key, floor)?, space.get(key, floor, floor));
             if found.map(Vec::from) != expected {
-                return Some(format!("{} {} at the floor {floor}", space.name, shown(key)));
+                return Ok(Some(format!("{} {} at the floor {floor}", space.name, shown(key))));
             }
         }
     }
-    None
+    Ok(None)
 }
 
 fn first_difference<T: PartialEq + std::fmt::Debug>(found: &[T], expected: &[T]) -> String {
@@ -157,17 +157,20 @@ pub fn pair(item: Result<(Slice, Slice)>) -> (Key, Vec<u8>) {
     (key.into(), value.into())
 }
 
-pub fn pairs(items: impl Iterator<Item = Result<(Slice, Slice)>>) -> Pairs {
-    items.map(pair).collect()
+pub fn pairs(items: impl Iterator<Item = Result<(Slice, Slice)>>) -> Result<Pairs> {
+    items.map(|item| item.map(|(key, value)| (key.into(), value.into()))).collect()
 }
 
 pub fn version(item: Result<strandline::Version>) -> Version {
-    let version = item.unwrap();
+    plain(item.unwrap())
+}
+
+fn plain(version: strandline::Version) -> Version {
     Version { timestamp: version.timestamp, value: version.value.map(Vec::from), expires_at: version.expires_at }
 }
 
-fn collect_history(handle: &Keyspace, key: &Key, range: RangeInclusive<Timestamp>) -> Vec<Version> {
-    handle.history(key, range).unwrap().map(version).collect()
+fn collect_history(handle: &Keyspace, key: &Key, range: RangeInclusive<Timestamp>) -> Result<Vec<Version>> {
+    handle.history(key, range)?.map(|item| item.map(plain)).collect()
 }
 
 pub fn range(handle: &Keyspace, keys: &Keys) -> Iter {

@@ -28,7 +28,7 @@ pub fn pick<T: Clone>(random: &mut Random, from: &[T]) -> T {
 }
 
 /// A number of which small ones are as likely as large ones.
-fn of_any_size(random: &mut Random, least: u64, most: u64) -> u64 {
+pub fn of_any_size(random: &mut Random, least: u64, most: u64) -> u64 {
     let scale = (most / least).ilog2();
     (least << random.random_range(0..=scale)) + random.random_range(0..least)
 }
@@ -58,6 +58,11 @@ impl Settings {
     }
 
     pub fn options(&self, fs: &FaultFs<Disk>, time: &ManualTime) -> Options {
+        self.sizes().background(Background::Stepped).fs(fs.clone()).time(time.clone())
+    }
+
+    /// Options on whatever files there are.
+    pub fn sizes(&self) -> Options {
         Options::new()
             .clock(self.clock)
             .late_commits(self.late_commits)
@@ -68,9 +73,6 @@ impl Settings {
             .wal_bytes(self.wal_bytes)
             .block_cache_bytes(self.block_cache_bytes)
             .max_open_files(self.max_open_files)
-            .background(Background::Stepped)
-            .fs(fs.clone())
-            .time(time.clone())
     }
 }
 

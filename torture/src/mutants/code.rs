@@ -37,6 +37,8 @@ pub struct CodeMutant {
 /// A life of the power cuts is cut 12 times or a little more: some 2,000 cuts.
 const CUTS: Until = Until::Rounds(165);
 const SEEDS: Until = Until::Rounds(2000);
+/// Some 3,000 kills.
+const KILLS: Until = Until::Rounds(300);
 
 macro_rules! mutants {
     ($($name:literal, $program:literal, $until:expr, [$($file:literal: $from:literal => $to:literal),+ $(,)?];)*) => {
@@ -84,6 +86,27 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/open.rs": "next_file: self.state.file_number_bound.max(self.above_all)," => "next_file: self.above_all,"];
     "files: orphans stay", "power-cuts", CUTS, [
         "src/db/open.rs": "if orphan && entry.is_file {" => "if orphan && entry.is_file && !entry.name.contains(\"table\") {"];
+    // What only real files and processes show.
+    "process: a commit returns before the system has it", "kills", KILLS, [
+        "src/fs/std_fs.rs": "            write_all_at(&self.file, bytes, offset)?;" => "            let (file, late) = (self.file.try_clone()?, bytes.to_vec());
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                write_all_at(&file, &late, offset)
+            });"];
+    "process: the lock is not taken", "kills", KILLS, [
+        "src/fs/std_fs.rs": "            file.try_lock()?;" => ""];
+    "process: the lock of a killed process stays", "kills", KILLS, [
+        "src/fs/std_fs.rs": "let file = open_regular(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;" => "let new = open_regular(OpenOptions::new().read(true).write(true).create_new(true), path);
+            let file = new.map_err(|_| io::Error::from(ErrorKind::WouldBlock))?;"];
+    "process: closing loses what is in no log", "kills", KILLS, [
+        "src/db/close.rs": "self.flush_where(|keyspace| keyspace.active.first_unlogged().is_some())?;" => ""];
+    "process: segments go before the tables are named", "kills", KILLS, [
+        "src/db/flush.rs": "        self.edit_in_living(changes, |world| {
+            let mut next = world.clone();
+            for one in &flushed {" => "        let _ = log.remove_before(start);
+        self.edit_in_living(changes, |world| {
+            let mut next = world.clone();
+            for one in &flushed {"];
     // Retention.
     "R1: a floor is not kept", "power-cuts", CUTS, [
         "src/db/compaction_job.rs": "vec![Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor }, Change::LogProved(proof)]" => "vec![Change::LogProved(proof)]",

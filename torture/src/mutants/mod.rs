@@ -79,8 +79,8 @@ pub fn run(choice: &Choice, ledger: &Ledger, target: &Path) -> io::Result<bool> 
         first_seed: choice.first_seed,
         rounds: planted,
         violations: planted - caught,
-        failed: Vec::new(),
         counts,
+        ..Entry::default()
     })?;
     println!("{}\ncaught {caught} of {planted}", table(&found));
     Ok(caught == planted)
