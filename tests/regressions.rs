@@ -438,3 +438,22 @@ fn after_a_flush_the_timestamp_of_an_empty_commit_is_not_given_again() {
     let left = stepped(fs.power_cut(PowerCut::Lose)).open("d").unwrap();
     assert_eq!(left.last_timestamp(), 50);
 }
+
+// S11, S12: a call that failed behind its edit has closed the time before the next opening as after it.
+#[test]
+fn what_an_edit_has_closed_is_closed_at_once() {
+    let fs = FaultFs::new(MemFs::new());
+    let options = || stepped(fs.clone()).late_commits(true);
+    let db = options().open("d").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    keyspace.put("a", "").unwrap();
+    // The edit is on disk; the log cannot note it any more.
+    fail(&fs, Purpose::Log, Operation::Append, 0);
+    db.close_until(9).unwrap_err();
+    db.resume().unwrap();
+    let closed = db.closed_timestamp();
+    assert_eq!(keyspace.put("a", "").unwrap(), 10, "the clock goes on above it");
+    drop(keyspace);
+    db.close().unwrap();
+    assert_eq!(options().open("d").unwrap().closed_timestamp(), closed);
+}
