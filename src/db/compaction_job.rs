@@ -126,7 +126,8 @@ impl Engine {
         let took_late = removed.iter().any(|(level, number)| {
             keyspace.tree.level(*level).iter().any(|table| table.meta().number == *number && table.meta().late)
         });
-        self.replace_tables(job.keyspace, changes, &added, &removed)?;
+        let replaced = self.replace_tables(job.keyspace, changes, &added, &removed);
+        replaced.inspect_err(|_| self.leave_undecided(&outcome.tables))?;
         if took_late && outcome.stats.has_dropped() {
             core.attempts.late_versions_dropped(&outcome.tables);
         }

@@ -24,7 +24,7 @@ use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
 use crate::options::{Clock, Options};
 use crate::seam::Time;
 use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, ProcessCount};
-use crate::table::TableStore;
+use crate::table::{Table, TableStore};
 use crate::version::Sequence;
 use crate::{Error, Timestamp};
 
@@ -81,6 +81,8 @@ pub(crate) struct Engine {
     log: ArcSwapOption<Log>,
     /// Where the next log begins, while there is none.
     pub(crate) next_log: Mutex<LogStart>,
+    /// Tables of edits that have failed: a new manifest decides whether they are named (L3).
+    pub(crate) undecided_tables: Mutex<Vec<Arc<Table>>>,
     /// Held while a keyspace is made or dropped, while the floor of `Manual` ones is raised or a time is closed, and by
     /// `resume`.
     pub(crate) keyspaces: Mutex<()>,
@@ -144,6 +146,7 @@ impl Engine {
             in_flight: InFlight::default(),
             log: ArcSwapOption::empty(),
             next_log: Mutex::new(parts.next_log),
+            undecided_tables: Mutex::default(),
             keyspaces: Mutex::new(()),
             compaction_rate: parts.options.compaction_bytes_per_second.map(|rate| Mutex::new(RateLimiter::new(rate))),
             pressure: super::pressure::PressureGauge::default(),
@@ -292,6 +295,11 @@ impl Engine {
             Ok(_) | Err(Error::Closed) => Ok(()),
             Err(error) => Err(self.fail(error)),
         }
+    }
+
+    /// An edit has failed that adds these tables.
+    pub(crate) fn leave_undecided<'a>(&self, tables: impl IntoIterator<Item = &'a Arc<Table>>) {
+        self.undecided_tables.lock().extend(tables.into_iter().map(Arc::clone));
     }
 
     fn rotate(&self, manifest: &mut Manifest) -> Result<()> {

@@ -149,7 +149,7 @@ impl Engine {
         changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
         changes.push(Change::LogProved(proof));
         changes.push(Change::LogStart { ordinal: log.start_at(start).ordinal, position: start.0 });
-        self.edit_in_living(changes, |world| {
+        let edited = self.edit_in_living(changes, |world| {
             let mut next = world.clone();
             for one in &flushed {
                 let Some(keyspace) = world.get(one.core.id) else {
@@ -161,7 +161,8 @@ impl Engine {
                 next = next.with(keyspace.without(&one.mem).with_tree(&added, &[])?);
             }
             Ok((next, ()))
-        })?;
+        });
+        edited.inspect_err(|_| self.leave_undecided(flushed.iter().flat_map(|one| &one.outcome.tables)))?;
         for one in flushed.iter().filter(|one| one.mem.entries.late() && one.outcome.stats.has_dropped()) {
             one.core.attempts.late_versions_dropped(&one.outcome.tables);
         }

@@ -92,7 +92,9 @@ impl Engine {
         let manifest = Manifest::prepare(Arc::clone(&self.fs), &self.dir, number, state);
         let manifest = manifest.inspect_err(|_| give_up(&flushed))?;
         // From an error of this on `CURRENT` may name it, so nothing that it names may be removed (L3).
-        manifest.take_over()?;
+        manifest
+            .take_over()
+            .inspect_err(|_| self.leave_undecided(flushed.iter().flat_map(|(_, made)| &made.tables)))?;
 
         // From here on the old log and the old manifest do not exist.
         *cell = ManifestCell::Writing(Box::new(manifest));
@@ -118,20 +120,29 @@ impl Engine {
         self.counters.buffered_bytes.store(0, Ordering::Relaxed);
         self.counters.sealed_bytes.store(0, Ordering::Relaxed);
 
+        let ManifestCell::Writing(manifest) = &*cell else { return Ok(()) };
+        // First, for the new segment may need the room, and another try leaves no more than this one.
+        self.sweep(manifest);
         let log = self.begin_log(start, Vec::new())?;
-        if let ManifestCell::Writing(manifest) = &*cell {
-            log.mark_manifest(manifest.number(), manifest.len())?;
-        }
-        let live = log.segments();
+        log.mark_manifest(manifest.number(), manifest.len())?;
         self.set_log(Some(log));
-        // Tables that nothing names may still be read by who held them before.
+        Ok(())
+    }
+
+    /// Removes what failures have left and this manifest, from which no log goes on yet, does not need.
+    fn sweep(&self, manifest: &Manifest) {
+        for table in self.undecided_tables.lock().drain(..) {
+            if !manifest.state().has_table(table.meta().number) {
+                table.mark_obsolete();
+            }
+        }
+        // Other tables that nothing names may still be read by who held them before.
         let swept = self.remove_orphans(|kind, found| match kind {
             FileKind::Table => false,
-            FileKind::Log => live.iter().all(|segment| segment.number != found),
-            FileKind::Manifest => found != number,
+            FileKind::Log => true,
+            FileKind::Manifest => found != manifest.number(),
         });
-        swept.unwrap_or_else(|error| tracing::warn!(%error, "what the failure has left stays until the next opening"));
-        Ok(())
+        swept.unwrap_or_else(|error| tracing::warn!(%error, "what a failure has left stays for now"));
     }
 }
 
