@@ -8,12 +8,15 @@
 pub mod busy_cuts;
 pub mod campaign;
 pub mod disk;
+pub mod disk_full;
+pub mod faults;
 pub mod ledger;
 pub mod life;
 pub mod mutants;
 pub mod power_cuts;
 pub mod random;
 pub mod random_lives;
+pub mod small_disk;
 pub mod story;
 
 use campaign::Program;
@@ -24,5 +27,7 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(random_lives::RandomLives), 20),
         (Box::new(power_cuts::PowerCuts::default()), 30),
         (Box::new(busy_cuts::BusyCuts), 10),
+        (Box::new(faults::Faults), 20),
+        (Box::new(disk_full::DiskFull), 10),
     ]
 }
