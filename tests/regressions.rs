@@ -438,3 +438,71 @@ fn after_a_flush_the_timestamp_of_an_empty_commit_is_not_given_again() {
     let left = stepped(fs.power_cut(PowerCut::Lose)).open("d").unwrap();
     assert_eq!(left.last_timestamp(), 50);
 }
+
+// S11, S12: a call that failed behind its edit has closed the time before the next opening as after it.
+#[test]
+fn what_an_edit_has_closed_is_closed_at_once() {
+    let fs = FaultFs::new(MemFs::new());
+    let options = || stepped(fs.clone()).late_commits(true);
+    let db = options().open("d").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    keyspace.put("a", "").unwrap();
+    // The edit is on disk; the log cannot note it any more.
+    fail(&fs, Purpose::Log, Operation::Append, 0);
+    db.close_until(9).unwrap_err();
+    db.resume().unwrap();
+    let closed = db.closed_timestamp();
+    assert_eq!(keyspace.put("a", "").unwrap(), 10, "the clock goes on above it");
+    drop(keyspace);
+    db.close().unwrap();
+    assert_eq!(options().open("d").unwrap().closed_timestamp(), closed);
+}
+
+/// The files that are numbered.
+fn numbered(fs: &impl Fs) -> Vec<String> {
+    let entries = fs.list(Purpose::Directory, "d".as_ref()).unwrap();
+    entries.into_iter().map(|entry| entry.name).filter(|name| name.starts_with(|c: char| c.is_ascii_digit())).collect()
+}
+
+// S26: nor does one that fails behind the switch take more room with each try.
+#[test]
+fn resume_that_fails_behind_the_switch_again_and_again_leaves_no_more_files() {
+    let fs = FaultFs::new(MemFs::new());
+    let db = stepped(fs.clone()).open("d").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    keyspace.put("a", vec![1; 5000]).unwrap();
+    fail(&fs, Purpose::Log, Operation::Sync, 0);
+    db.sync().unwrap_err();
+    for (operation, nth) in [(Operation::Create, 0), (Operation::Append, 0), (Operation::Append, 1)].repeat(3) {
+        fail(&fs, Purpose::Log, operation, nth);
+        db.resume().unwrap_err();
+        let files = numbered(&fs);
+        // The table and the manifest, and a segment that was begun.
+        assert!(files.len() <= 3, "{operation:?} {nth}: {files:?}");
+    }
+    db.resume().unwrap();
+    assert_eq!(numbered(&fs).len(), 3);
+    assert_eq!(keyspace.get("a").unwrap().map(|value| value.len()), Some(5000));
+}
+
+// S26, S29: a table of an edit that has failed goes as soon as a new manifest says that nothing names it.
+#[test]
+fn what_a_failed_flush_or_compaction_has_written_goes_with_resume() {
+    let fs = FaultFs::new(MemFs::new());
+    let db = stepped(fs.clone()).open("d").unwrap();
+    let keyspace = db.keyspace("k").unwrap();
+    for round in 0..3 {
+        keyspace.put("a", vec![round; 5000]).unwrap();
+        fail(&fs, Purpose::Manifest, Operation::Append, 0);
+        db.flush().unwrap_err();
+        db.resume().unwrap();
+        keyspace.put("b", vec![round; 5000]).unwrap();
+        db.flush().unwrap();
+        fail(&fs, Purpose::Manifest, Operation::Append, 0);
+        db.compact().unwrap_err();
+        db.resume().unwrap();
+        let named = db.metrics().keyspaces.iter().flat_map(|one| &one.levels).map(|level| level.files).sum::<u64>();
+        let tables = numbered(&fs).iter().filter(|name| name.ends_with(".table")).count();
+        assert_eq!(tables as u64, named, "round {round}");
+    }
+}

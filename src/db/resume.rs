@@ -123,21 +123,24 @@ impl Engine {
         self.counters.buffered_bytes.store(0, Ordering::Relaxed);
         self.counters.sealed_bytes.store(0, Ordering::Relaxed);
 
-        let log = self.begin_log(start, Vec::new())?;
-        if let ManifestCell::Writing(manifest) = &*cell {
-            log.mark_manifest(manifest.number(), manifest.len())?;
-        }
-        let live = log.segments();
-        self.set_log(Some(log));
         let ManifestCell::Writing(manifest) = &*cell else { return Ok(()) };
+        // First, for the new segment may need the room, and another try leaves no more than this one.
+        self.sweep(manifest);
+        let log = self.begin_log(start, Vec::new())?;
+        log.mark_manifest(manifest.number(), manifest.len())?;
+        self.set_log(Some(log));
+        Ok(())
+    }
+
+    /// Removes what failures have left and this manifest, from which no log goes on yet, does not need.
+    fn sweep(&self, manifest: &Manifest) {
         let swept = self.remove_orphans(|kind, found| match kind {
             // What nothing names may still be read by who held it before.
             FileKind::Table => !manifest.state().has_table(found) && !self.store.is_held(found),
-            FileKind::Log => live.iter().all(|segment| segment.number != found),
-            FileKind::Manifest => found != number,
+            FileKind::Log => true,
+            FileKind::Manifest => found != manifest.number(),
         });
-        swept.unwrap_or_else(|error| tracing::warn!(%error, "what the failure has left stays until the next opening"));
-        Ok(())
+        swept.unwrap_or_else(|error| tracing::warn!(%error, "what a failure has left stays for now"));
     }
 }
 

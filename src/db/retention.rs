@@ -128,9 +128,11 @@ impl Engine {
         drop(state);
         self.make_durable(reserved, log_end, |_| true, timestamp)?;
         let changes = vec![Change::Closed { timestamp }, Change::LogProved(self.log()?.proof())];
-        self.edit_in_living(changes, |world| Ok((world.clone(), ())))?;
-        self.closed_timestamp.fetch_max(timestamp, Ordering::SeqCst);
-        Ok(())
+        // With the edit, not with the success of what follows it: the next manifest says so in any case.
+        self.edit_in_living(changes, |world| {
+            self.closed_timestamp.fetch_max(timestamp, Ordering::SeqCst);
+            Ok((world.clone(), ()))
+        })
     }
 
     /// The closed timestamp: the highest `close_until`, and without late commits at least the last timestamp.

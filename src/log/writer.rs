@@ -268,7 +268,9 @@ impl Log {
             let number = (self.env.new_number)()?;
             let path = FileKind::Log.path(&self.env.dir, number);
             let file = self.env.fs.create_log(Purpose::Log, &path, capacity).at_path(&path)?;
-            file.append(&header.encode(number)).at_path(&path)?;
+            // It holds nothing, so it goes; its ordinal is spent.
+            let written = file.append(&header.encode(number)).at_path(&path);
+            written.inspect_err(|_| drop(self.env.fs.remove(Purpose::Log, &path)))?;
             Ok(OpenSegment { number, header, capacity, file })
         };
         let active = create().map_err(|error| self.failure.set(error))?;

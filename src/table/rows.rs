@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::block::Handle;
-use super::row::{RESTART_INTERVAL, Row, reason};
+use super::row::{Row, reason};
 use crate::Timestamp;
 use crate::format::{Decoder, Reason, shared_prefix};
 

@@ -11,6 +11,8 @@ pub mod disk;
 pub mod fuzzing;
 pub mod jobs;
 pub mod kills;
+pub mod disk_full;
+pub mod faults;
 pub mod ledger;
 pub mod life;
 pub mod mutants;
@@ -19,6 +21,7 @@ pub mod random;
 pub mod random_lives;
 pub mod report;
 pub mod sanitize;
+pub mod small_disk;
 pub mod story;
 pub mod stress;
 
@@ -32,5 +35,7 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(busy_cuts::BusyCuts), 10),
         (Box::new(stress::Stress), 10),
         (Box::new(kills::Kills::default()), 20),
+        (Box::new(faults::Faults), 20),
+        (Box::new(disk_full::DiskFull), 10),
     ]
 }

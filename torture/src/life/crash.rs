@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rand::RngExt;
 use strandline::fs::Purpose;
-use strandline::{Db, Durability, Error, Fs};
+use strandline::{Db, Durability, Error, Fs, Result};
 
 use super::fault::Undecided;
 use super::held::Held;
@@ -19,7 +19,7 @@ use crate::disk::Disk;
 
 /// What happened to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Crash {
+pub enum Crash {
     /// The process was killed: what was logged is there.
     Kill,
     /// The power went: of what is not durable, whatever chance left.
@@ -49,24 +49,24 @@ impl Runner {
     pub fn crash(&mut self) -> u64 {
         let undecided = if self.random.random() { self.fail_inside() } else { Undecided::default() };
         let crash = if chance(&mut self.random, 1, 2) { Crash::Kill } else { Crash::PowerCut };
-        self.crash_with(&undecided, crash)
+        self.crash_with(undecided, crash)
     }
 
     /// The power goes at some file call: of the work, and often again of the recovery, three deep. Gives how many power
     /// cuts there were.
     pub fn power_cut(&mut self) -> u64 {
         let undecided = self.fail_inside();
-        self.crash_with(&undecided, Crash::PowerCut)
+        self.crash_with(undecided, Crash::PowerCut)
     }
 
     /// The device fails, and the process ends with it, but not the system: what the process wrote can be read, though a
     /// sync of it has failed.
     pub fn kill(&mut self) {
         let undecided = self.fail_inside();
-        self.crash_with(&undecided, Crash::Kill);
+        self.crash_with(undecided, Crash::Kill);
     }
 
-    fn crash_with(&mut self, undecided: &Undecided, mut crash: Crash) -> u64 {
+    pub fn crash_with(&mut self, mut undecided: Undecided, mut crash: Crash) -> u64 {
         let mut cuts = u64::from(crash == Crash::PowerCut);
         let mut files = self.crashed_files(crash);
         self.log.add(format!("{crash:?}"));
@@ -90,18 +90,36 @@ impl Runner {
         }
         self.change_files(files);
         self.db = Some(self.settings.options(&self.fs, &self.time).open(DIR).unwrap());
-        self.decide_names(undecided);
-        self.take_handles();
-        self.decide(undecided);
-        let model = self.survivors(self.db(), crash);
-        self.log.add(format!("{} of {} commits survived", model.commits.len(), self.model.commits.len()));
-        self.model = model;
+        self.find_again(&mut undecided, crash).unwrap();
         self.check_files();
         cuts
     }
 
+    /// The database was opened again: the model becomes what is still there, of what must be and of what may be.
+    ///
+    /// # Errors
+    /// The device fails. It can be called again.
+    pub fn find_again(&mut self, undecided: &mut Undecided, crash: Crash) -> Result<()> {
+        let db = self.db().clone();
+        self.find_in(&db, undecided, crash)
+    }
+
+    /// The same; what is still there is read from a database in the same state.
+    ///
+    /// # Errors
+    /// The device fails. It can be called again.
+    pub fn find_in(&mut self, same: &Db, undecided: &mut Undecided, crash: Crash) -> Result<()> {
+        self.decide_names(undecided);
+        self.take_handles();
+        self.decide(undecided);
+        let model = self.survivors(same, crash)?;
+        self.log.add(format!("{} of {} commits survived", model.commits.len(), self.model.commits.len()));
+        self.model = model;
+        Ok(())
+    }
+
     /// Everything in the directory is whole, and named by something. S21 S29
-    fn check_files(&mut self) {
+    pub fn check_files(&mut self) {
         let verified = self.db().verify().unwrap();
         let files = self.fs.inner().files().list(Purpose::Directory, Path::new(DIR)).unwrap();
         let mut files: Vec<String> = files.into_iter().map(|entry| entry.name).collect();
@@ -113,7 +131,7 @@ impl Runner {
         self.take_calls();
     }
 
-    fn crashed_files(&mut self, crash: Crash) -> Disk {
+    pub fn crashed_files(&mut self, crash: Crash) -> Disk {
         match crash {
             Crash::Kill => self.fs.inner().kill(),
             Crash::PowerCut => {
@@ -128,12 +146,12 @@ impl Runner {
         self.log.add("look on, read-only".into());
         let options = self.settings.options(&self.fs, &self.time).read_only(true);
         let reader = options.open(DIR).unwrap();
-        self.survivors(&reader, Crash::Kill);
+        self.survivors(&reader, Crash::Kill).unwrap();
         assert!(matches!(reader.sync(), Err(Error::ReadOnly)));
         reader.close().unwrap();
     }
 
-    fn let_go(&mut self) {
+    pub fn let_go(&mut self) {
         self.held = Held::default();
         self.handles.clear();
         self.orphaned.clear();
@@ -154,9 +172,9 @@ impl Runner {
 
     /// The model of what `db` still has. S11, S21, S22: every durable commit; of the logged ones the first so many in
     /// order of commit (all, after a kill); of the unlogged ones any, each whole.
-    fn survivors(&self, db: &Db, crash: Crash) -> Model {
+    fn survivors(&self, db: &Db, crash: Crash) -> Result<Model> {
         let marks = db.keyspace("marks").unwrap();
-        let marks: BTreeSet<Vec<u8>> = marks.iter().map(|pair| pair.unwrap().0.into()).collect();
+        let marks: BTreeSet<Vec<u8>> = marks.iter().map(|pair| Ok(pair?.0.into())).collect::<Result<_>>()?;
         let commits = &self.model.commits;
         let logged = |commit: &Commit| commit.durability != Durability::Unlogged;
         // Whether it is known that a commit survived.
@@ -185,11 +203,11 @@ impl Runner {
             });
             let model = self.model.with_only(survived, last);
             let highest = model.commits.iter().map(|commit| commit.timestamp).max().unwrap_or(0);
-            match differs(db, &model, self.now_after(last)).unwrap() {
+            match differs(db, &model, self.now_after(last))? {
                 _ if highest > last => {
                     differences.push(format!("commit at {highest} is above the last timestamp {last}"))
                 }
-                None => return model,
+                None => return Ok(model),
                 Some(difference) => differences.push(difference),
             }
         }

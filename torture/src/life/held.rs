@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand::RngExt;
-use strandline::{Change, Changes, Cursor, Error, History, Iter, Keyspace, Snapshot, Timestamp};
+use strandline::{Change, Changes, Cursor, Error, History, Iter, Keyspace, Result, Snapshot, Timestamp};
 
 use super::model::{Key, Keys, Pairs, Version};
 use super::read::{check_changes, pair, pairs, version};
@@ -49,15 +49,15 @@ struct HeldChanges {
 }
 
 impl HeldIter {
-    fn take(&mut self, forward: bool) -> bool {
+    fn take(&mut self, forward: bool) -> Result<bool> {
         let (found, expected) = if forward {
             (self.iter.next(), self.left.pop_front())
         } else {
             (self.iter.next_back(), self.left.pop_back())
         };
-        let found = found.map(pair);
+        let found = found.map(pair).transpose()?;
         assert_eq!(found, expected, "an iterator that was held");
-        found.is_some()
+        Ok(found.is_some())
     }
 }
 
@@ -67,42 +67,53 @@ impl HeldCursor {
         assert_eq!(found.as_ref(), self.at.map(|at| &self.pairs[at]), "a cursor that was held");
     }
 
-    fn next(&mut self) {
-        self.cursor.next().unwrap();
+    fn next(&mut self) -> Result<()> {
+        self.cursor.next()?;
         self.at = self.at.map(|at| at + 1).filter(|at| *at < self.pairs.len());
+        Ok(())
     }
 
-    fn prev(&mut self) {
-        self.cursor.prev().unwrap();
+    fn prev(&mut self) -> Result<()> {
+        self.cursor.prev()?;
         self.at = self.at.and_then(|at| at.checked_sub(1));
+        Ok(())
     }
 
-    fn seek(&mut self, key: &Key) {
-        self.cursor.seek(key).unwrap();
+    fn seek(&mut self, key: &Key) -> Result<()> {
+        self.cursor.seek(key)?;
         self.at = Some(self.pairs.partition_point(|(other, _)| other < key)).filter(|at| *at < self.pairs.len());
+        Ok(())
     }
 
-    fn seek_for_prev(&mut self, key: &Key) {
-        self.cursor.seek_for_prev(key).unwrap();
+    fn seek_for_prev(&mut self, key: &Key) -> Result<()> {
+        self.cursor.seek_for_prev(key)?;
         self.at = self.pairs.partition_point(|(other, _)| other <= key).checked_sub(1);
+        Ok(())
     }
 
-    fn seek_to_first(&mut self) {
-        self.cursor.seek_to_first().unwrap();
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.cursor.seek_to_first()?;
         self.at = if self.pairs.is_empty() { None } else { Some(0) };
+        Ok(())
     }
 
-    fn seek_to_last(&mut self) {
-        self.cursor.seek_to_last().unwrap();
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.cursor.seek_to_last()?;
         self.at = self.pairs.len().checked_sub(1);
+        Ok(())
     }
 }
 
 impl Runner {
     /// Opens something that will be held.
     pub fn hold(&mut self) {
+        self.try_hold().unwrap();
+    }
+
+    /// The same on a device that may fail.
+    pub fn try_hold(&mut self) -> Result<()> {
         match self.random.random_range(0..7) {
-            0 | 1 => self.hold_snapshot(),
+            0 | 1 => return self.hold_snapshot(),
             2 => {
                 let (space, keys) = (self.some_space(), self.some_keys());
                 self.log.add(format!("hold an iterator over {keys:?} of {space}"));
@@ -114,36 +125,33 @@ impl Runner {
                 let (space, key) = (self.some_space(), self.some_key());
                 self.log.add(format!("hold the history of {} in {space}", shown(&key)));
                 let expected = self.space(space).history(&key, self.floor(space)).into();
-                let history = self.handles[&space].history(&key, ..).unwrap();
+                let history = self.handles[&space].history(&key, ..)?;
                 self.held.histories.push((history, expected));
             }
             4 => {
                 let space = self.some_space();
                 let from = self.floor(space) + 1;
                 self.log.add(format!("hold the changes from {from} on in {space}"));
-                let changes = self.handles[&space].changes(from..).unwrap();
+                let changes = self.handles[&space].changes(from..)?;
                 let points = self.space(space).changed_points(from, u64::MAX);
                 let ranges = self.space(space).changed_ranges(from, u64::MAX);
                 self.held.changes.push(HeldChanges { changes, seen: Vec::new(), points, ranges });
             }
-            _ => self.hold_from_snapshot(),
+            _ => return self.hold_from_snapshot(),
         }
+        Ok(())
     }
 
-    fn hold_snapshot(&mut self) {
+    fn hold_snapshot(&mut self) -> Result<()> {
         let spaces = self.model.spaces.len();
-        if chance(&mut self.random, 1, 2) {
+        if self.settings.threads > 0 || chance(&mut self.random, 1, 2) {
             let snapshot = self.db().snapshot();
             let (timestamp, now) = (self.model.last, self.now());
             self.log.add(format!("snapshot at {timestamp}, the last"));
             assert_eq!(snapshot.timestamp(), timestamp);
-            return self.held.snapshots.push(HeldSnapshot {
-                snapshot,
-                timestamp,
-                now,
-                spaces,
-                refused: BTreeSet::new(),
-            });
+            let refused = BTreeSet::new();
+            self.held.snapshots.push(HeldSnapshot { snapshot, timestamp, now, spaces, refused });
+            return Ok(());
         }
         let space = self.some_space();
         let floor = self.floor(space);
@@ -160,17 +168,18 @@ impl Runner {
             }
             Err(Error::FutureTimestamp { requested, .. }) => assert!(timestamp > highest && requested == timestamp),
             Err(Error::BelowRetained { .. }) => assert_eq!(refused.len(), live.len()),
-            Err(error) => panic!("{error}"),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// An iterator or cursor of a snapshot that is held.
-    fn hold_from_snapshot(&mut self) {
-        let Some((held, space, handle)) = self.some_snapshot_and_space() else { return };
+    fn hold_from_snapshot(&mut self) -> Result<()> {
+        let Some((held, space, handle)) = self.some_snapshot_and_space() else { return Ok(()) };
         let keys = self.some_keys();
         let held = &self.held.snapshots[held];
         self.log.add(format!("hold an iterator over {keys:?} of {space} in the snapshot at {}", held.timestamp));
-        let Some(expected) = self.expected_in(held, space, &keys) else { return };
+        let Some(expected) = self.expected_in(held, space, &keys) else { return Ok(()) };
         if chance(&mut self.random, 1, 2) {
             let iter = snapshot_range(&held.snapshot, &handle, &keys);
             self.held.iters.push(HeldIter { iter, left: expected.into() });
@@ -178,6 +187,7 @@ impl Runner {
             let cursor = held.snapshot.cursor(&handle);
             self.held.cursors.push(HeldCursor { cursor, pairs, at: None });
         }
+        Ok(())
     }
 
     /// What the snapshot reads; `None` where it is refused, which is checked here.
@@ -215,85 +225,104 @@ impl Runner {
 
     /// Goes on with something that is held.
     pub fn use_held(&mut self) {
+        self.try_use_held().unwrap();
+    }
+
+    /// The same on a device that may fail. What has failed is let go of; but a cursor can be placed again.
+    pub fn try_use_held(&mut self) -> Result<()> {
         match self.random.random_range(0..5) {
             0 => self.use_snapshot(),
             1 => self.use_iter(),
             2 => self.use_cursor(),
             3 => {
-                let Some(i) = self.held.histories.len().checked_sub(1) else { return };
-                let (history, expected) = &mut self.held.histories[i];
-                let found = history.next().map(version);
+                let Some((mut history, mut expected)) = self.held.histories.pop() else { return Ok(()) };
+                let found = history.next().map(version).transpose()?;
                 assert_eq!(found, expected.pop_front(), "a history that was held");
-                if found.is_none() {
-                    self.held.histories.pop();
+                if found.is_some() {
+                    self.held.histories.push((history, expected));
                 }
+                Ok(())
             }
             _ => {
-                let Some(held) = self.held.changes.last_mut() else { return };
+                let Some(mut held) = self.held.changes.pop() else { return Ok(()) };
                 for _ in 0..10 {
                     let Some(change) = held.changes.next() else {
                         check_changes(&held.seen, &held.points, &held.ranges);
-                        self.held.changes.pop();
-                        return;
+                        return Ok(());
                     };
-                    held.seen.push(change.unwrap());
+                    held.seen.push(change?);
                 }
+                self.held.changes.push(held);
+                Ok(())
             }
         }
     }
 
-    fn use_snapshot(&mut self) {
-        let Some((held, space, handle)) = self.some_snapshot_and_space() else { return };
+    fn use_snapshot(&mut self) -> Result<()> {
+        let Some((held, space, handle)) = self.some_snapshot_and_space() else { return Ok(()) };
         let (keys, key) = (self.some_keys(), self.some_key());
         let held = &self.held.snapshots[held];
         self.log.add(format!("snapshot at {}: {} and {keys:?} of {space}", held.timestamp, shown(&key)));
-        let Some(expected) = self.expected_in(held, space, &keys) else { return };
-        assert_eq!(pairs(snapshot_range(&held.snapshot, &handle, &keys)).unwrap(), expected);
-        let mut backward = pairs(snapshot_range(&held.snapshot, &handle, &keys).rev()).unwrap();
+        let Some(expected) = self.expected_in(held, space, &keys) else { return Ok(()) };
+        assert_eq!(pairs(snapshot_range(&held.snapshot, &handle, &keys))?, expected);
+        let mut backward = pairs(snapshot_range(&held.snapshot, &handle, &keys).rev())?;
         backward.reverse();
         assert_eq!(backward, expected);
         let one = Keys::Between(std::ops::Bound::Included(key.clone()), std::ops::Bound::Included(key.clone()));
         let value =
             self.expected_in(held, space, &one).and_then(|pairs| pairs.into_iter().next()).map(|(_, value)| value);
-        assert_eq!(held.snapshot.get(&handle, &key).unwrap().map(Vec::from), value);
-        let several = held.snapshot.multi_get(&handle, [&key, &key]).unwrap();
+        assert_eq!(held.snapshot.get(&handle, &key)?.map(Vec::from), value);
+        let several = held.snapshot.multi_get(&handle, [&key, &key])?;
         assert_eq!(several.into_iter().map(|value| value.map(Vec::from)).collect::<Vec<_>>(), [value.clone(), value]);
+        Ok(())
     }
 
-    fn use_iter(&mut self) {
+    fn use_iter(&mut self) -> Result<()> {
         if self.held.iters.is_empty() {
-            return;
+            return Ok(());
         }
         let i = self.random.random_range(0..self.held.iters.len());
         self.log.add(format!("iterator {i}"));
         for _ in 0..self.random.random_range(1..8) {
             let forward = self.random.random();
-            if !self.held.iters[i].take(forward) {
-                self.held.iters.swap_remove(i);
-                return;
+            let taken = self.held.iters[i].take(forward);
+            if !matches!(taken, Ok(true)) {
+                let mut ended = self.held.iters.swap_remove(i);
+                assert!(ended.iter.next().is_none() && ended.iter.next_back().is_none(), "it went on behind its end");
+                return taken.map(drop);
             }
         }
+        Ok(())
     }
 
-    fn use_cursor(&mut self) {
+    fn use_cursor(&mut self) -> Result<()> {
         if self.held.cursors.is_empty() {
-            return;
+            return Ok(());
         }
         let i = self.random.random_range(0..self.held.cursors.len());
         for _ in 0..self.random.random_range(1..12) {
             let (move_to, key) = (self.random.random_range(0..9), self.some_key());
             self.log.add(format!("cursor {i}: {move_to} {}", shown(&key)));
             let cursor = &mut self.held.cursors[i];
-            match move_to {
+            let moved = match move_to {
                 0 => cursor.seek(&key),
                 1 => cursor.seek_for_prev(&key),
                 2 => cursor.seek_to_first(),
                 3 => cursor.seek_to_last(),
                 4..7 => cursor.next(),
                 _ => cursor.prev(),
+            };
+            if moved.is_err() {
+                assert!(cursor.cursor.entry().is_none(), "an entry after an error");
+                if cursor.seek(&key).is_err() {
+                    self.held.cursors.swap_remove(i);
+                    return moved;
+                }
             }
-            cursor.check();
+            self.held.cursors[i].check();
+            moved?;
         }
+        Ok(())
     }
 
     /// Lets go of something; not too much is held at once.

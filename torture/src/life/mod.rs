@@ -4,17 +4,24 @@
 //! done when the life says so. Whatever the database answers is compared with the model; what a crash leaves must be
 //! something that the durabilities of the commits allow, and decides what the model goes on with.
 
+mod broken;
 mod crash;
 mod fault;
+mod full;
 mod held;
 pub(crate) mod model;
 mod names;
 mod places;
 pub(crate) mod read;
+mod resume;
 mod runner;
 pub(crate) mod settings;
+mod twin;
 pub(crate) mod write;
 
+pub use broken::Broken;
+pub use crash::Crash;
+pub use fault::is_failure;
 pub use places::{Kinds, Places};
-pub use runner::Runner;
+pub use runner::{DIR, Log, Runner};
 pub use settings::Settings;

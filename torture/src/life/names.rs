@@ -13,12 +13,15 @@ use crate::disk::Disk;
 ///
 /// A file that was made after the last crash, and whose name the next one lost, never was: its number may come again.
 /// One that was removed has been.
-#[derive(Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Names {
     /// On disk after some crash, or made since the last.
     known: BTreeSet<u64>,
     /// Made since the last crash.
     fresh: BTreeSet<u64>,
+    /// Made by an opening that has not succeeded yet.
+    tried: BTreeSet<u64>,
+    opening: bool,
 }
 
 impl Names {
@@ -29,6 +32,9 @@ impl Names {
             Operation::Create => {
                 assert!(self.known.insert(number), "{}: the number was used before", call.file);
                 self.fresh.insert(number);
+                if self.opening {
+                    self.tried.insert(number);
+                }
             }
             Operation::Remove if works => {
                 self.fresh.remove(&number);
@@ -39,8 +45,9 @@ impl Names {
 
     /// A crash has left these files.
     pub fn crashed(&mut self, disk: &Disk) {
-        let left = disk.files().list(Purpose::Directory, Path::new(DIR)).unwrap_or_default();
-        let left: BTreeSet<u64> = left.iter().filter_map(|entry| number(&entry.name)).collect();
+        let left = on_disk(disk);
+        self.opening(disk);
+        self.opened();
         for name in std::mem::take(&mut self.fresh) {
             if !left.contains(&name) {
                 self.known.remove(&name);
@@ -48,6 +55,28 @@ impl Names {
         }
         self.known.extend(left);
     }
+
+    /// The database is about to be opened. Until that has succeeded nothing durable names what is made, and the next try
+    /// may give the numbers of what this one took back again.
+    pub fn opening(&mut self, disk: &Disk) {
+        let left = on_disk(disk);
+        for number in std::mem::take(&mut self.tried).difference(&left) {
+            self.known.remove(number);
+            self.fresh.remove(number);
+        }
+        self.opening = true;
+    }
+
+    /// It is open, and a manifest of its own is in force.
+    pub fn opened(&mut self) {
+        self.opening = false;
+        self.tried.clear();
+    }
+}
+
+fn on_disk(disk: &Disk) -> BTreeSet<u64> {
+    let left = disk.files().list(Purpose::Directory, Path::new(DIR)).unwrap_or_default();
+    left.iter().filter_map(|entry| number(&entry.name)).collect()
 }
 
 /// The number in a file's name.

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use rand::RngExt;
 use strandline::{Change, Db, Error, Iter, Keyspace, Result, Slice, Timestamp};
 
+use super::fault::is_failure;
 use super::model::{Key, Keys, Model, Pairs, Version, union};
 use super::runner::Runner;
 use super::settings::{chance, pick, shown};
@@ -14,6 +15,11 @@ use crate::random::Random;
 
 impl Runner {
     pub fn read(&mut self) {
+        self.try_read().unwrap();
+    }
+
+    /// The same on a device that may fail: what is read is right all the same.
+    pub fn try_read(&mut self) -> Result<()> {
         let (space, key) = (self.some_space(), self.some_key());
         let floor = self.floor(space);
         let timestamp = self.some_timestamp(floor);
@@ -29,18 +35,20 @@ impl Runner {
         }
     }
 
-    fn read_newest(&self, space: usize, key: &Key) {
+    fn read_newest(&self, space: usize, key: &Key) -> Result<()> {
         let expected = self.space(space).get(key, self.model.last, self.now());
         let handle = &self.handles[&space];
-        assert_eq!(handle.contains(key).unwrap(), expected.is_some());
-        assert_eq!(handle.get(key).unwrap().map(Vec::from), expected);
+        assert_eq!(handle.contains(key)?, expected.is_some());
+        assert_eq!(handle.get(key)?.map(Vec::from), expected);
         let newest = self.space(space).history(key, self.floor(space)).first().map(|version| version.timestamp);
-        assert_eq!(handle.latest_timestamp(key).unwrap(), newest);
+        assert_eq!(handle.latest_timestamp(key)?, newest);
+        Ok(())
     }
 
-    fn read_at(&self, space: usize, key: &Key, floor: Timestamp, timestamp: Timestamp) {
+    fn read_at(&self, space: usize, key: &Key, floor: Timestamp, timestamp: Timestamp) -> Result<()> {
         let handle = &self.handles[&space];
         match (handle.get_at(key, timestamp), handle.has_version(key, timestamp)) {
+            (Err(error), _) | (_, Err(error)) if is_failure(&error) => return Err(error),
             (Ok(value), Ok(has)) if timestamp >= floor => {
                 assert_eq!(value.map(Vec::from), self.space(space).get(key, timestamp, timestamp));
                 let history = self.space(space).history(key, floor);
@@ -56,34 +64,37 @@ impl Runner {
             }
             other => panic!("{other:?}"),
         }
+        Ok(())
     }
 
-    fn read_several(&mut self, space: usize) {
+    fn read_several(&mut self, space: usize) -> Result<()> {
         let keys: Vec<Key> = (0..self.random.random_range(0..6)).map(|_| self.some_key()).collect();
         let expected: Vec<_> = keys.iter().map(|key| self.space(space).get(key, self.model.last, self.now())).collect();
-        let found = self.handles[&space].multi_get(&keys).unwrap();
+        let found = self.handles[&space].multi_get(&keys)?;
         assert_eq!(found.into_iter().map(|value| value.map(Vec::from)).collect::<Vec<_>>(), expected);
+        Ok(())
     }
 
-    fn read_versions(&mut self, space: usize, key: &Key, floor: Timestamp, timestamp: Timestamp) {
+    fn read_versions(&mut self, space: usize, key: &Key, floor: Timestamp, timestamp: Timestamp) -> Result<()> {
         let handle = &self.handles[&space];
         let expected = self.space(space).history(key, floor);
-        assert_eq!(collect_history(handle, key, 0..=u64::MAX).unwrap(), expected);
+        assert_eq!(collect_history(handle, key, 0..=u64::MAX)?, expected);
         let to = timestamp.saturating_add(self.random.random_range(0..20));
         let some: Vec<Version> = expected.into_iter().filter(|v| (timestamp..=to).contains(&v.timestamp)).collect();
-        assert_eq!(collect_history(handle, key, timestamp..=to).unwrap(), some);
+        assert_eq!(collect_history(handle, key, timestamp..=to)?, some);
         if timestamp > 0 {
-            assert_eq!(collect_history(handle, key, timestamp..=timestamp - 1).unwrap(), []);
+            assert_eq!(collect_history(handle, key, timestamp..=timestamp - 1)?, []);
         }
+        Ok(())
     }
 
-    fn read_changes(&mut self, space: usize, floor: Timestamp, from: Timestamp) {
+    fn read_changes(&mut self, space: usize, floor: Timestamp, from: Timestamp) -> Result<()> {
         let to = from.saturating_add(self.random.random_range(0..40));
         let to = pick(&mut self.random, &[to, to, u64::MAX]);
         match self.handles[&space].changes(from..=to) {
             Ok(changes) => {
                 assert!(floor == 0 || from > floor, "changes from {from} with the floor at {floor}");
-                let changes: Vec<Change> = changes.collect::<Result<_>>().unwrap();
+                let changes: Vec<Change> = changes.collect::<Result<_>>()?;
                 let space = self.space(space);
                 check_changes(&changes, &space.changed_points(from, to), &space.changed_ranges(from, to));
             }
@@ -91,16 +102,17 @@ impl Runner {
                 assert!(floor != 0 && from <= floor, "changes from {from} with the floor at {floor}");
                 assert_eq!((requested, retained), (from, floor));
             }
-            Err(error) => panic!("{error}"),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
-    fn scan(&mut self, space: usize) {
+    fn scan(&mut self, space: usize) -> Result<()> {
         let keys = self.some_keys();
         self.log.add(format!("  scan {keys:?}"));
         let expected = self.space(space).scan(&keys, self.model.last, self.now());
         let iter = range(&self.handles[&space], &keys);
-        walk(&mut self.random, iter, expected.into());
+        walk(&mut self.random, iter, expected.into())
     }
 
     pub fn check_everything(&mut self) {
@@ -113,12 +125,14 @@ impl Runner {
 /// What in the database is not as the model says, if anything.
 ///
 /// # Errors
-/// The database cannot be read.
+/// The device fails.
 pub fn differs(db: &Db, model: &Model, now: Timestamp) -> Result<Option<String>> {
     for space in model.live() {
         let space = &model.spaces[space];
-        let handle = db.keyspace(&space.name)?;
-        let floor = handle.retained_from();
+        let handle = match db.keyspace(&space.name) {
+            Ok(handle) => handle,
+            Err(error) => return Ok(Some(format!("keyspace {}: {error}", space.name))),
+        };
         let expected = space.scan(&Keys::all(), model.last, now);
         let forward = pairs(handle.iter())?;
         if forward != expected {
@@ -133,13 +147,18 @@ pub fn differs(db: &Db, model: &Model, now: Timestamp) -> Result<Option<String>>
             continue;
         }
         for key in space.keys() {
+            let floor = handle.retained_from();
             let (found, expected) = (collect_history(&handle, key, 0..=u64::MAX)?, space.history(key, floor));
-            if found != expected {
+            if found != expected && handle.retained_from() == floor {
                 let difference = first_difference(&found, &expected);
                 return Ok(Some(format!("{} history of {}: {difference}", space.name, shown(key))));
             }
-            let (found, expected) = (handle.get_at(key, floor)?, space.get(key, floor, floor));
-            if found.map(Vec::from) != expected {
+            let found = match handle.get_at(key, floor) {
+                // Threads in the background have raised it.
+                Err(Error::BelowRetained { .. }) if handle.retained_from() > floor => continue,
+                found => found?.map(Vec::from),
+            };
+            if found != space.get(key, floor, floor) {
                 return Ok(Some(format!("{} {} at the floor {floor}", space.name, shown(key))));
             }
         }
@@ -152,25 +171,21 @@ fn first_difference<T: PartialEq + std::fmt::Debug>(found: &[T], expected: &[T])
     format!("at {same} found {:?}, expected {:?}", found.get(same), expected.get(same))
 }
 
-pub fn pair(item: Result<(Slice, Slice)>) -> (Key, Vec<u8>) {
-    let (key, value) = item.unwrap();
-    (key.into(), value.into())
+pub fn pair(item: Result<(Slice, Slice)>) -> Result<(Key, Vec<u8>)> {
+    item.map(|(key, value)| (key.into(), value.into()))
 }
 
 pub fn pairs(items: impl Iterator<Item = Result<(Slice, Slice)>>) -> Result<Pairs> {
-    items.map(|item| item.map(|(key, value)| (key.into(), value.into()))).collect()
+    items.map(pair).collect()
 }
 
-pub fn version(item: Result<strandline::Version>) -> Version {
-    plain(item.unwrap())
-}
-
-fn plain(version: strandline::Version) -> Version {
-    Version { timestamp: version.timestamp, value: version.value.map(Vec::from), expires_at: version.expires_at }
+pub fn version(item: Result<strandline::Version>) -> Result<Version> {
+    let strandline::Version { timestamp, value, expires_at, .. } = item?;
+    Ok(Version { timestamp, value: value.map(Vec::from), expires_at })
 }
 
 fn collect_history(handle: &Keyspace, key: &Key, range: RangeInclusive<Timestamp>) -> Result<Vec<Version>> {
-    handle.history(key, range)?.map(|item| item.map(plain)).collect()
+    handle.history(key, range)?.map(version).collect()
 }
 
 pub fn range(handle: &Keyspace, keys: &Keys) -> Iter {
@@ -181,7 +196,7 @@ pub fn range(handle: &Keyspace, keys: &Keys) -> Iter {
 }
 
 /// Takes pairs from both ends until they meet.
-fn walk(random: &mut Random, mut iter: Iter, mut expected: VecDeque<(Key, Vec<u8>)>) {
+fn walk(random: &mut Random, mut iter: Iter, mut expected: VecDeque<(Key, Vec<u8>)>) -> Result<()> {
     let forward = random.random_range(0..=4);
     loop {
         let (found, expected) = if chance(random, forward, 4) {
@@ -189,10 +204,10 @@ fn walk(random: &mut Random, mut iter: Iter, mut expected: VecDeque<(Key, Vec<u8
         } else {
             (iter.next_back(), expected.pop_back())
         };
-        assert_eq!(found.map(pair), expected);
+        assert_eq!(found.map(pair).transpose()?, expected);
         if expected.is_none() {
             assert!(iter.next().is_none() && iter.next_back().is_none(), "an iterator went on behind its end");
-            return;
+            return Ok(());
         }
     }
 }

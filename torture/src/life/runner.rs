@@ -37,7 +37,7 @@ pub struct Runner {
     pub log: Log,
     pub names: Names,
     pub places: Places,
-    trace: Option<Vec<Call>>,
+    pub trace: Option<Vec<Call>>,
 }
 
 /// The last operations, told when a check fails.
@@ -133,9 +133,39 @@ impl Runner {
 
     /// Every file call fails, after so many that do not.
     pub fn fail_after(&mut self, calls: u64) {
+        self.inject(Fault { purpose: None, operation: None, nth: calls, kind: FaultKind::Io, repeat: true });
+    }
+
+    pub fn inject(&mut self, fault: Fault) {
         self.take_calls();
-        self.places.fails_after(calls);
-        self.fs.inject(Fault { purpose: None, operation: None, nth: calls, kind: FaultKind::Io, repeat: true });
+        if fault.repeat {
+            self.places.fails_after(fault.nth);
+        }
+        self.fs.inject(fault);
+    }
+
+    /// The device works again.
+    pub fn mend(&mut self) {
+        self.take_calls();
+        self.places.crashed();
+        self.fs.clear();
+    }
+
+    /// The database is opened by the life itself, which finds out what is there.
+    pub fn try_open(&mut self) -> strandline::Result<()> {
+        self.take_calls();
+        self.names.opening(self.fs.inner());
+        self.db = Some(self.settings.options(&self.fs, &self.time).open(DIR)?);
+        self.check_in_force();
+        Ok(())
+    }
+
+    /// After an opening, or a `resume`: whether it has written a manifest.
+    pub fn check_in_force(&mut self) {
+        if self.db().background_error().is_none() {
+            self.take_calls();
+            self.names.opened();
+        }
     }
 
     /// Looks at the file calls since the last time.
@@ -171,8 +201,13 @@ impl Runner {
             975..980 => self.reopen(),
             980..984 => self.look_while_open(),
             984..992 => drop(self.crash()),
+            992..995 => self.fail_and_resume(),
             _ => self.pass_time(),
         }
+        self.check_times();
+    }
+
+    pub fn check_times(&self) {
         assert_eq!(self.db().last_timestamp(), self.model.last, "last timestamp");
         let closed = if self.settings.late_commits { 0 } else { self.model.last };
         assert_eq!(self.db().closed_timestamp(), self.model.closed.max(closed), "closed timestamp");
@@ -234,8 +269,13 @@ impl Runner {
         pick(&mut self.random, &live)
     }
 
-    /// A keyspace to read, that of the marks rarely.
+    /// A keyspace to read, that of the marks rarely. Beside threads, one whose floor rises only when it is told to.
     pub fn some_space(&mut self) -> usize {
+        if self.settings.threads > 0 {
+            let mut live = self.model.live();
+            live.retain(|space| *space == self.marks || self.space(*space).retention == Retention::Manual);
+            return pick(&mut self.random, &live);
+        }
         if chance(&mut self.random, 1, 50) { self.marks } else { self.some_space_to_write() }
     }
 

@@ -9,7 +9,10 @@ use super::model::Key;
 use crate::disk::Disk;
 use crate::random::Random;
 
+#[derive(Debug, Clone)]
 pub struct Settings {
+    /// So many threads work in the background; none: it is done when the life says so.
+    pub threads: usize,
     pub clock: Clock,
     pub late_commits: bool,
     pub durability: Durability,
@@ -41,6 +44,7 @@ pub fn chance(random: &mut Random, times: u32, of: u32) -> bool {
 impl Settings {
     pub fn draw(random: &mut Random) -> Self {
         Self {
+            threads: 0,
             clock: pick(random, &[Clock::Counter, Clock::Counter, Clock::Hybrid]),
             late_commits: random.random(),
             durability: pick(
@@ -57,8 +61,20 @@ impl Settings {
         }
     }
 
+    /// The same with caches in which everything has room: reading everything then takes few file calls.
+    pub fn with_room(&self) -> Self {
+        Self { block_cache_bytes: 1 << 24, max_open_files: 1000, ..self.clone() }
+    }
+
+    /// Whether reading everything takes many file calls.
+    pub fn is_tight(&self) -> bool {
+        self.max_open_files < 10 || self.block_cache_bytes < 10_000
+    }
+
     pub fn options(&self, fs: &FaultFs<Disk>, time: &ManualTime) -> Options {
-        self.sizes().background(Background::Stepped).fs(fs.clone()).time(time.clone())
+        let background = if self.threads == 0 { Background::Stepped } else { Background::Threads };
+        let options = self.sizes().background(background).background_threads(self.threads.max(1));
+        options.fs(fs.clone()).time(time.clone())
     }
 
     /// Options on whatever files there are.
