@@ -5,8 +5,10 @@
 //! it did to the [ledger](ledger), where the next run of it goes on.
 #![allow(missing_docs, reason = "programs, not a library for others")]
 
+pub mod allocations;
 pub mod busy_cuts;
 pub mod campaign;
+pub mod corruption;
 pub mod disk;
 pub mod ledger;
 pub mod life;
@@ -24,5 +26,6 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(random_lives::RandomLives), 20),
         (Box::new(power_cuts::PowerCuts::default()), 30),
         (Box::new(busy_cuts::BusyCuts), 10),
+        (Box::new(corruption::Corruption::default()), 20),
     ]
 }

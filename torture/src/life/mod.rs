@@ -7,13 +7,13 @@
 mod crash;
 mod fault;
 mod held;
-mod model;
+pub mod model;
 mod names;
 mod places;
-mod read;
+pub mod read;
 mod runner;
-mod settings;
-mod write;
+pub mod settings;
+pub mod write;
 
 pub use places::{Kinds, Places};
 pub use runner::Runner;
