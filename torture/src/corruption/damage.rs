@@ -13,26 +13,71 @@ use rand::RngExt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
     /// A byte becomes another one.
-    Flip { file: u16, at: u32, mask: u8 },
-    Zero { file: u16, from: u32, to: u32 },
-    Cut { file: u16, to: u32 },
+    Flip {
+        file: u16,
+        at: u32,
+        mask: u8,
+    },
+    Zero {
+        file: u16,
+        from: u32,
+        to: u32,
+    },
+    Cut {
+        file: u16,
+        to: u32,
+    },
     /// More bytes, those of another file (or its own).
-    Extend { file: u16, with: u16 },
-    ExtendByZeros { file: u16, count: u32 },
+    Extend {
+        file: u16,
+        with: u16,
+    },
+    ExtendByZeros {
+        file: u16,
+        count: u32,
+    },
     /// A write that went to the wrong place.
-    Copy { file: u16, at: u32, from: u16, from_at: u32, len: u32 },
-    Swap { one: u16, other: u16 },
+    Copy {
+        file: u16,
+        at: u32,
+        from: u16,
+        from_at: u32,
+        len: u32,
+    },
+    Swap {
+        one: u16,
+        other: u16,
+    },
     /// As it was at an earlier moment.
-    Stale { file: u16, moment: u16 },
+    Stale {
+        file: u16,
+        moment: u16,
+    },
     /// With what it was at an earlier moment behind it.
-    ExtendByStale { file: u16, moment: u16 },
-    Gone { file: u16 },
+    ExtendByStale {
+        file: u16,
+        moment: u16,
+    },
+    Gone {
+        file: u16,
+    },
     /// A file that had gone is back.
-    Back { moment: u16, nth: u16 },
+    Back {
+        moment: u16,
+        nth: u16,
+    },
     /// Every file as it was; some kinds of files only.
-    Past { moment: u16, current_and_manifest: bool, logs: bool, tables: bool },
+    Past {
+        moment: u16,
+        current_and_manifest: bool,
+        logs: bool,
+        tables: bool,
+    },
     /// A byte of a table, while the database is open.
-    WhileOpen { file: u16, at: u32 },
+    WhileOpen {
+        file: u16,
+        at: u32,
+    },
 }
 
 const SECTOR: u32 = 512;
@@ -129,7 +174,9 @@ impl Damage {
             Self::Zero { file, from, to } => changed(file, &|bytes| bytes[from as usize..to as usize].fill(0)),
             Self::Cut { file, to } => changed(file, &|bytes| bytes.truncate(to as usize)),
             Self::Extend { file, with: from } => changed(file, &|to| to.extend_from_slice(bytes(from))),
-            Self::ExtendByZeros { file, count } => changed(file, &|bytes| bytes.resize(bytes.len() + count as usize, 0)),
+            Self::ExtendByZeros { file, count } => {
+                changed(file, &|bytes| bytes.resize(bytes.len() + count as usize, 0))
+            }
             Self::Copy { file, at, from, from_at, len } => changed(file, &|to| {
                 let (at, from_at) = (at as usize, from_at as usize);
                 let piece = &bytes(from)[from_at.min(bytes(from).len())..];

@@ -316,10 +316,8 @@ impl Life {
             let mut writes: Vec<_> = writes.collect();
             if nth % 6 == 5 {
                 let (from, to) = pick(&mut self.random, &[(b"a", b"c"), (b"b", b"d"), (b"c", b"f")]);
-                let keys = Keys::Between(
-                    std::ops::Bound::Included(from.to_vec()),
-                    std::ops::Bound::Excluded(to.to_vec()),
-                );
+                let keys =
+                    Keys::Between(std::ops::Bound::Included(from.to_vec()), std::ops::Bound::Excluded(to.to_vec()));
                 writes.push((1, Write::DeleteRange(keys)));
             }
             let at = last.saturating_sub(self.random.random_range(0..3));

@@ -81,22 +81,27 @@ impl Answers {
     }
 }
 
-/// What came of reading everything.
-#[derive(Default)]
-pub struct Read {
-    /// What was asked, and the error that was the answer.
-    pub errors: Vec<(String, Error)>,
+/// Reading everything, and what came of it.
+pub struct Read<'a> {
+    /// Panics if an error may not be the answer.
+    judge: &'a dyn Fn(&Error),
+    /// How many answers were errors.
+    pub errors: u64,
     pub questions: u64,
 }
 
 /// Scans at so many of the times at which something changes, others each time.
 const SCANS: usize = 3;
 
-impl Read {
+impl<'a> Read<'a> {
+    pub fn nothing(judge: &'a dyn Fn(&Error)) -> Self {
+        Self { judge, errors: 0, questions: 0 }
+    }
+
     /// Asks `db` everything; a wrong answer is a panic. `turn` chooses what of the past is scanned.
-    pub fn everything(db: &Db, state: &State, turn: usize) -> Self {
-        let mut read = Self::default();
-        assert_eq!((db.last_timestamp(), db.closed_timestamp()), (state.last, state.closed.max(0)));
+    pub fn everything(db: &Db, state: &State, turn: usize, judge: &'a dyn Fn(&Error)) -> Self {
+        let mut read = Self::nothing(judge);
+        assert_eq!((db.last_timestamp(), db.closed_timestamp()), (state.last, state.closed));
         assert_eq!(db.keyspace_names(), state.names);
         for answers in &state.spaces {
             let handle = db.keyspace(&answers.name).unwrap();
@@ -112,8 +117,13 @@ impl Read {
         self.questions += 1;
         match found {
             Ok(found) => assert!(right(&found), "a wrong answer: {}", what()),
-            Err(error) => self.errors.push((what(), error)),
+            Err(error) => self.failed(&error),
         }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.errors += 1;
+        (self.judge)(error);
     }
 
     fn points(&mut self, handle: &Keyspace, answers: &Answers) {
@@ -143,7 +153,7 @@ impl Read {
                         && found.value.as_deref() == right.value.as_deref()
                         && found.expires_at == right.expires_at
                 }),
-                Err(error) => self.errors.push((what(), error)),
+                Err(error) => self.failed(&error),
             }
         }
         if answers.floor > 0 {
@@ -170,10 +180,10 @@ impl Read {
 
     fn changes(&mut self, handle: &Keyspace, answers: &Answers) {
         self.questions += 1;
-        let changes = handle.changes(answers.floor + 1..).unwrap();
-        match changes.collect::<Result<Vec<Change>>>() {
+        let changes = handle.changes(answers.floor + 1..);
+        match changes.and_then(Iterator::collect::<Result<Vec<Change>>>) {
             Ok(changes) => check_changes(&changes, &answers.points, &answers.ranges),
-            Err(error) => self.errors.push((format!("{}: changes", answers.name), error)),
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -192,7 +202,7 @@ impl Read {
                 (None, None) => return,
                 (Some(Ok(found)), Some(right)) if same(&found, right) => {}
                 (Some(Err(error)), _) => {
-                    self.errors.push((what(), error));
+                    self.failed(&error);
                     assert!(found.next().is_none(), "it goes on behind an error: {}", what());
                     return;
                 }

@@ -49,8 +49,7 @@ impl Trial {
             for _ in 0..2 {
                 trial.usual = measure(|| {
                     let db = Specimen::options(&fs).read_only(true).open(DIR).unwrap();
-                    let read = trial.read(&db, expected, 0);
-                    assert!(read.errors.is_empty(), "{:?}", read.errors);
+                    trial.read(&db, expected, 0, &|error| panic!("{error}"));
                     db.verify().unwrap();
                 })
                 .1;
@@ -89,13 +88,13 @@ impl Trial {
     }
 
     /// Reads everything; what is no error must be right.
-    fn read(&self, db: &Db, expected: Expected<'_>, turn: usize) -> Read {
+    fn read<'a>(&self, db: &Db, expected: Expected<'_>, turn: usize, judge: &'a dyn Fn(&Error)) -> Read<'a> {
         let moment = &self.specimen.moments[expected.moment];
         let last = db.last_timestamp();
         let least = self.specimen.model.commits[..expected.commits].iter().map(|commit| commit.timestamp).max();
         assert!(last <= moment.last && Some(last) >= least, "the last timestamp is {last}");
         assert!(last == moment.last || expected.commits < moment.commits, "the last timestamp is {last}");
-        Read::everything(db, &self.state(expected.moment, expected.commits, last), turn)
+        Read::everything(db, &self.state(expected.moment, expected.commits, last), turn, judge)
     }
 
     /// Damage that is there when the database is opened.
@@ -111,21 +110,29 @@ impl Trial {
         }
         let fs = disk(&files);
         let mut outcome = Outcome { what: "refused", questions: 0 };
+        let judge = |error: &Error| {
+            assert!(!verdict.sound, "a read: {error}");
+            self.check_blame(error, damaged);
+        };
         // To read and to write: everything is read once in turn, and once it is only opened.
         for read_only in [true, false] {
             let (opened, allocated) = measure(|| {
                 let db = Specimen::options(&fs).read_only(read_only).open(DIR)?;
-                let read = if read_only == nth.is_multiple_of(2) { self.read(&db, expected, nth) } else { Read::default() };
+                let read = match read_only == nth.is_multiple_of(2) {
+                    true => self.read(&db, expected, nth, &judge),
+                    false => Read::nothing(&judge),
+                };
                 Ok((db, read))
             });
             self.check_allocated(allocated);
             match opened {
                 Ok((db, read)) => {
                     assert!(verdict.opens, "it opens, read-only {read_only}");
-                    outcome.what = if verdict.commits < self.specimen.moments[moment].commits { "cut" } else { "right" };
+                    outcome.what =
+                        if verdict.commits < self.specimen.moments[moment].commits { "cut" } else { "right" };
                     outcome.questions += read.questions;
-                    self.check_found(&db, &read, &verdict, damaged);
-                    if !read.errors.is_empty() {
+                    self.check_verify(&db, &verdict, damaged);
+                    if read.errors > 0 {
                         outcome.what = "found by reads";
                     }
                     if !read_only && nth.is_multiple_of(HEALED) {
@@ -161,12 +168,8 @@ impl Trial {
         (verdict, now)
     }
 
-    /// What was read of a database that opened, and what reading every byte finds.
-    fn check_found(&self, db: &Db, read: &Read, verdict: &Verdict, damaged: &Damaged) {
-        for (what, error) in &read.errors {
-            assert!(!verdict.sound, "{what}: {error}");
-            self.check_blame(error, damaged);
-        }
+    /// Reading every byte finds what there is to find.
+    fn check_verify(&self, db: &Db, verdict: &Verdict, damaged: &Damaged) {
         match db.verify() {
             Ok(_) => assert!(verdict.sound, "nothing finds it"),
             Err(error) => {
@@ -255,8 +258,7 @@ impl Trial {
         let floors: Vec<Timestamp> = handles.map(|handle| handle.retained_from()).collect();
         assert!(floors.iter().zip(&moment.floors).all(|(now, before)| now >= before), "a floor has fallen");
         let state = State::of(&self.specimen.model, &model, &moment.live, &floors, db.last_timestamp());
-        let read = Read::everything(&db, &state, 0);
-        assert!(read.errors.is_empty(), "after the damage was undone: {:?}", read.errors);
+        Read::everything(&db, &state, 0, &|error| panic!("after the damage was undone: {error}"));
         db.verify().unwrap();
         db.close().unwrap();
     }
@@ -272,8 +274,8 @@ impl Trial {
         for (name, bytes) in damaged.iter().filter(|(name, _)| live.contains_key(*name)) {
             fs.write_file(Path::new(DIR).join(name), bytes.as_deref().unwrap().clone()).unwrap();
         }
-        let read = self.read(&db, expected, 1);
-        read.errors.iter().for_each(|(_, error)| self.check_blame(error, damaged));
+        let judge = |error: &Error| self.check_blame(error, damaged);
+        let read = self.read(&db, expected, 1, &judge);
         let is_table = damaged.keys().any(|name| name.ends_with(".table"));
         let verified = db.verify();
         // Log and manifest that were replaced at opening are no part of it any more; the others are read by `verify`.
@@ -288,12 +290,13 @@ impl Trial {
             // Whoever meets the damage says so; then the database is read-only.
             let done = match round {
                 0 => db.flush(),
-                1 => std::iter::repeat_with(|| db.step_background()).find_map(|step| match step {
-                    Ok(true) => None,
-                    Ok(false) => Some(Ok(())),
-                    Err(error) => Some(Err(error)),
-                })
-                .unwrap(),
+                1 => std::iter::repeat_with(|| db.step_background())
+                    .find_map(|step| match step {
+                        Ok(true) => None,
+                        Ok(false) => Some(Ok(())),
+                        Err(error) => Some(Err(error)),
+                    })
+                    .unwrap(),
                 _ => db.compact(),
             };
             if let Err(error) = done {
@@ -301,7 +304,8 @@ impl Trial {
                 refused = true;
             }
         }
-        let outcome = Outcome { what: if refused { "open: read-only" } else { "open: goes on" }, questions: read.questions };
+        let outcome =
+            Outcome { what: if refused { "open: read-only" } else { "open: goes on" }, questions: read.questions };
         assert!(!refused || is_table, "{damaged:?}");
         drop(db);
         let fs = fs.kill();
