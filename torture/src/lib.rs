@@ -13,6 +13,7 @@ pub mod disk;
 pub mod ledger;
 pub mod life;
 pub mod mutants;
+pub mod option_sets;
 pub mod power_cuts;
 pub mod random;
 pub mod random_lives;
@@ -27,5 +28,6 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(power_cuts::PowerCuts::default()), 30),
         (Box::new(busy_cuts::BusyCuts), 10),
         (Box::new(corruption::Corruption::default()), 20),
+        (Box::new(option_sets::OptionSets), 20),
     ]
 }

@@ -109,6 +109,11 @@ impl Trial {
             }
         }
         let fs = disk(&files);
+        if verdict.opens && verdict.commits < self.specimen.moments[moment].commits {
+            // What is to be answered is worked out before it is measured what answering takes.
+            let db = Specimen::options(&fs).read_only(true).open(DIR).unwrap();
+            self.state(moment, verdict.commits, db.last_timestamp());
+        }
         let mut outcome = Outcome { what: "refused", questions: 0 };
         let judge = |error: &Error| {
             assert!(!verdict.sound, "a read: {error}");

@@ -28,7 +28,7 @@ pub fn pick<T: Clone>(random: &mut Random, from: &[T]) -> T {
 }
 
 /// A number of which small ones are as likely as large ones.
-fn of_any_size(random: &mut Random, least: u64, most: u64) -> u64 {
+pub fn of_any_size(random: &mut Random, least: u64, most: u64) -> u64 {
     let scale = (most / least).ilog2();
     (least << random.random_range(0..=scale)) + random.random_range(0..least)
 }
