@@ -246,8 +246,10 @@ impl Life {
         self.db().drop_keyspace("brief").unwrap();
         self.model.spaces[brief].dropped = true;
         self.handles[brief] = None;
-        // More than one segment takes.
-        self.commits(26);
+        let segments = self.db().metrics().log_segments;
+        while self.db().metrics().log_segments == segments {
+            self.commits(4);
+        }
         self.db().sync().unwrap();
         self.keep();
         self.commits(5);
