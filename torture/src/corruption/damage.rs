@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Files;
 use super::specimen::Specimen;
 use super::verdict::Damaged;
+use crate::life::settings::pick;
 use crate::random::Random;
 use rand::RngExt;
 
@@ -17,6 +18,13 @@ pub enum Damage {
         file: u16,
         at: u32,
         mask: u8,
+    },
+    /// Two bytes do, in two files or in one.
+    FlipTwo {
+        file: u16,
+        at: u32,
+        other: u16,
+        other_at: u32,
     },
     Zero {
         file: u16,
@@ -81,6 +89,8 @@ pub enum Damage {
 }
 
 const SECTOR: u32 = 512;
+/// So many pairs of bytes, of all that there are.
+const PAIRS: usize = 4000;
 
 /// Everything that is done to this specimen, in an order of its own: neighbours are alike.
 pub fn all(specimen: &Specimen, seed: u64) -> Vec<Damage> {
@@ -133,6 +143,14 @@ pub fn all(specimen: &Specimen, seed: u64) -> Vec<Damage> {
             all.extend((0..len).step_by(37).map(|at| Damage::WhileOpen { file, at }));
         }
     }
+    let bytes: Vec<(u16, u32)> = (0..)
+        .zip(specimen.files().values())
+        .flat_map(|(file, bytes)| (0..len_of(bytes)).map(move |at| (file, at)))
+        .collect();
+    for _ in 0..PAIRS {
+        let [(file, at), (other, other_at)] = [0; 2].map(|_| pick(&mut random, &bytes));
+        all.push(Damage::FlipTwo { file, at, other, other_at });
+    }
     for (moment, past) in (0..).zip(&specimen.moments) {
         let gone = past.files.keys().filter(|name| !specimen.files().contains_key(*name)).count();
         all.extend((0..u16::try_from(gone).unwrap()).map(|nth| Damage::Back { moment, nth }));
@@ -170,6 +188,14 @@ impl Damage {
         };
         match self {
             Self::Flip { file, at, mask } => changed(file, &|bytes| bytes[at as usize] ^= mask),
+            Self::FlipTwo { file, at, other, other_at } => {
+                let mut both = Self::Flip { file, at, mask: 1 }.apply(specimen);
+                let bytes = both.get(name(other)).cloned().flatten().unwrap_or_else(|| bytes(other).clone());
+                let mut bytes = bytes.to_vec();
+                bytes[other_at as usize] ^= 2;
+                both.insert(name(other).clone(), Some(Arc::new(bytes)));
+                both
+            }
             Self::WhileOpen { file, at } => changed(file, &|bytes| bytes[at as usize] ^= 0x10),
             Self::Zero { file, from, to } => changed(file, &|bytes| bytes[from as usize..to as usize].fill(0)),
             Self::Cut { file, to } => changed(file, &|bytes| bytes.truncate(to as usize)),

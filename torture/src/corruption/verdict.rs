@@ -2,6 +2,7 @@
 //!
 //! | damaged | opens | answers |
 //! | --- | --- | --- |
+//! | a table that is gone | yes | right, or `Io` (`NotFound`) of that table; `verify` finds it |
 //! | a table | yes | right, or `Corruption` of that table; `verify` finds it |
 //! | `CURRENT`, or what there was of the manifest | no: `Corruption` | |
 //! | bytes behind the end of the manifest | yes | right: a torn edit was never acknowledged |
