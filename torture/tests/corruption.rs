@@ -1,7 +1,7 @@
 //! Short forms of what damages databases, and of what opens them under many options.
 
 use strandline_torture::campaign::{Counts, Program};
-use strandline_torture::corruption::{Corruption, SLICES};
+use strandline_torture::corruption::Corruption;
 use strandline_torture::option_sets::OptionSets;
 use strandline_torture::story;
 
@@ -19,21 +19,17 @@ fn rounds(program: &dyn Program, seeds: impl Iterator<Item = u64>) -> Counts {
 // S27 S28
 #[test]
 fn damage_anywhere_gives_the_right_answer_or_corruption() {
-    // A few slices of a database that was closed, and of one that was killed.
-    let closed = rounds(&Corruption::default(), [3, 140, 301].into_iter());
-    let killed = rounds(&Corruption::default(), [7, 199, 350].map(|slice| SLICES + slice).into_iter());
-    for (counts, what) in [(&closed, "closed"), (&killed, "killed")] {
-        for kind in ["refused", "right", "found by reads", "open: goes on"] {
-            assert!(counts.get(kind) > 0, "{what}: {counts}");
-        }
+    // In turn of a database that was closed and of one that was killed.
+    let counts = rounds(&Corruption::default(), 0..10);
+    for kind in ["refused", "right", "cut", "found by reads", "open: goes on"] {
+        assert!(counts.get(kind) > 0, "{counts}");
     }
-    assert!(killed.get("cut") > 0, "{killed}");
 }
 
 // S27
 #[test]
 fn specimens_of_many_seeds_have_everything_in_them() {
-    for number in 0..40 {
+    for number in 0..24 {
         let (bytes, damages) = Corruption::default().size(number);
         assert!(bytes > 16 << 10 && damages > 5 * bytes, "{bytes} bytes, {damages} damages");
     }

@@ -9,6 +9,7 @@ use super::verdict::Damaged;
 use crate::life::settings::pick;
 use crate::random::Random;
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
 /// One thing that happens to the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ const SECTOR: u32 = 512;
 /// So many pairs of bytes, of all that there are.
 const PAIRS: usize = 4000;
 
-/// Everything that is done to this specimen, in an order of its own: neighbours are alike.
+/// Everything that is done to this specimen, shuffled: any part of it is a fair sample.
 pub fn all(specimen: &Specimen, seed: u64) -> Vec<Damage> {
     let names: Vec<&String> = specimen.files().keys().collect();
     let mut random = Random::of_seed(seed ^ 0xda3a9e);
@@ -159,6 +160,7 @@ pub fn all(specimen: &Specimen, seed: u64) -> Vec<Damage> {
             all.push(Damage::Past { moment, current_and_manifest, logs, tables });
         }
     }
+    all.shuffle(&mut random);
     all
 }
 

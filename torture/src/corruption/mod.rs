@@ -31,7 +31,11 @@ use trial::Trial;
 pub type Files = BTreeMap<String, Arc<Vec<u8>>>;
 
 /// So many rounds damage one database all over, each a slice.
-pub const SLICES: u64 = 512;
+const SLICES: u64 = 512;
+/// Of so many databases in turn: one was closed in order, one killed.
+const IN_TURN: u64 = 2;
+/// So many rounds damage all databases of a turn all over.
+pub const TURN: u64 = SLICES * IN_TURN;
 
 /// What is made once for a database, and used by all its rounds.
 struct Prepared {
@@ -52,13 +56,13 @@ impl Program for Corruption {
     }
 
     fn about(&self) -> &'static str {
-        "each byte, length, block, file of a database damaged; the right answer or Corruption (512 rounds: all of it)"
+        "each byte, length, block, file of a database damaged; the right answer or Corruption (all of two: 1,024 rounds)"
     }
 
     // S27 S28
     fn round(&self, seed: u64, counts: &mut Counts) {
-        let prepared = self.prepared(seed / SLICES);
-        let slice = usize::try_from(seed % SLICES).unwrap_or_default();
+        let prepared = self.prepared(seed / TURN * IN_TURN + seed % IN_TURN);
+        let slice = usize::try_from(seed % TURN / IN_TURN).unwrap_or_default();
         let step = usize::try_from(SLICES).unwrap_or(usize::MAX);
         for (nth, damage) in prepared.damages.iter().enumerate().skip(slice).step_by(step) {
             prepared.trial.of(nth / step, *damage, counts);
