@@ -232,6 +232,9 @@ impl Life {
         self.open();
         self.keep();
         self.commits(6);
+        self.db().sync().unwrap();
+        // These prove what is before them, and not themselves: they are written anew.
+        self.commits(3);
         self.tear();
         self.open();
         self.keep();
