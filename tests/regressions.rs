@@ -506,3 +506,25 @@ fn what_a_failed_flush_or_compaction_has_written_goes_with_resume() {
         assert_eq!(tables as u64, named, "round {round}");
     }
 }
+
+// S27: the log is whole; that it holds what the manifest has lost is no fault of it.
+#[test]
+fn a_manifest_that_has_lost_edits_is_the_file_that_is_named() {
+    let fs = MemFs::new();
+    let db = stepped(fs.clone()).wal_segment_bytes(4096).open("d").unwrap();
+    db.keyspace("first").unwrap().put("a", "").unwrap();
+    db.keyspace("second").unwrap().put("a", "").unwrap();
+    drop(db);
+    let files = fs.list(Purpose::Directory, "d".as_ref()).unwrap();
+    let manifest = files.into_iter().map(|entry| entry.name).find(|name| name.ends_with(".manifest")).unwrap();
+    let path = std::path::Path::new("d").join(manifest);
+    let whole = fs.read_file(&path).unwrap();
+    for len in 0..whole.len() {
+        let image = fs.kill();
+        image.write_file(&path, &whole[..len]).unwrap();
+        match stepped(image).open("d") {
+            Err(Error::Corruption { path: named, .. }) => assert_eq!(named, path, "cut to {len}"),
+            other => panic!("cut to {len}: {other:?}"),
+        }
+    }
+}

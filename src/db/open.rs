@@ -208,7 +208,8 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
         return Err(Error::corruption(FileKind::Manifest.path(dir, loaded.number), 0, reason));
     }
     let mut replay = Replay::new(&state, &store, options.memtable_bytes);
-    let log = log::recover(&**fs, dir, &expectation(&state), &mut |record| replay.apply(&record, dir))?;
+    let log = log::recover(&**fs, dir, &expectation(&state), &mut |record| replay.apply(&record, dir));
+    let log = log.map_err(|error| whose_fault(&**fs, dir, loaded.as_ref(), error))?;
     if let (Some(loaded), Some((number, len))) = (&loaded, log.manifest_proof) {
         loaded.check_proof(number, len)?;
     }
@@ -216,6 +217,16 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
     let (world, units) = (replay.world(), replay.units);
     let above_all = number_above_all(&**fs, dir)?;
     Ok(Found { state, store, world, horizon, above_all, rest: Rest { log, units } })
+}
+
+/// What is to be said of a log that is not what the manifest expects: if its marks show that the manifest is not whole,
+/// or not the newest, that is what is damaged.
+pub(crate) fn whose_fault(fs: &dyn Fs, dir: &Path, loaded: Option<&Loaded>, error: Error) -> Error {
+    let (Some(loaded), Error::Corruption { .. }) = (loaded, &error) else { return error };
+    match log::furthest_mark(fs, dir) {
+        Ok(Some((number, len))) => loaded.check_proof(number, len).err().unwrap_or(error),
+        _ => error,
+    }
 }
 
 impl Found {

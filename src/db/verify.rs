@@ -1,7 +1,7 @@
 //! Reading everything, to see that it is what was written.
 
 use super::engine::{Engine, ManifestCell};
-use super::open::{READ_ONLY_TRIES, expectation};
+use super::open::{READ_ONLY_TRIES, expectation, whose_fault};
 use crate::{Error, Result, log, manifest};
 
 /// What [`Db::verify`](crate::Db::verify) has read.
@@ -74,7 +74,8 @@ impl Engine {
         let recovered = log::recover(&*self.fs, &self.dir, &expected, &mut |record| {
             report.bytes += record.end.0 - record.position.0;
             Ok(())
-        })?;
+        });
+        let recovered = recovered.map_err(|error| whose_fault(&*self.fs, &self.dir, Some(&loaded), error))?;
         report.files += recovered.segments.len() as u64;
         Ok(report)
     }

@@ -55,7 +55,7 @@ mod writer;
 pub(crate) use plan::{Cut, Expectation, LogStart, Proof};
 pub(crate) use reader::RecordRef;
 pub(crate) use record::COMMIT;
-pub(crate) use recovery::{Recovered, copy_tail, recover};
+pub(crate) use recovery::{Recovered, copy_tail, furthest_mark, recover};
 pub(crate) use segment::SegmentInfo;
 pub(crate) use writer::{Log, LogEnv};
 

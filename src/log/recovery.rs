@@ -240,6 +240,29 @@ fn replay(
     Ok(replayed)
 }
 
+/// The furthest manifest mark in any segment that has a header, whatever else of the log is damaged or missing. A mark
+/// was written once its manifest was synced so far, so each is true, also one that lies behind a cut.
+pub(crate) fn furthest_mark(fs: &dyn Fs, dir: &Path) -> Result<Option<(FileNumber, u64)>> {
+    let mut furthest = None;
+    for number in list(fs, dir)? {
+        let mut reader = SegmentReader::open(fs, dir, number)?;
+        let Ok(header) = reader.header()? else { continue };
+        let mut offset = SEGMENT_HEADER_LEN as u64;
+        while offset < reader.len {
+            offset = match reader.record(offset, &header, u64::MAX)? {
+                Some(record) => {
+                    if record.kind == MANIFEST_MARK {
+                        furthest = furthest.max(manifest_mark(record.payload).ok());
+                    }
+                    header.offset_of(record.end)
+                }
+                None => offset + 1,
+            };
+        }
+    }
+    Ok(furthest)
+}
+
 fn manifest_mark(payload: &[u8]) -> Result<(FileNumber, u64), DecodeError> {
     let mut decoder = Decoder::new(payload);
     let mark = (FileNumber(decoder.u64()?), decoder.u64()?);

@@ -265,6 +265,7 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::format::Encode;
+    use crate::table::row::RESTART_INTERVAL;
 
     /// Keys that each have all of the one before: put together they take far more than the block.
     #[test]

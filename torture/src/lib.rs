@@ -5,17 +5,20 @@
 //! it did to the [ledger](ledger), where the next run of it goes on.
 #![allow(missing_docs, reason = "programs, not a library for others")]
 
+pub mod allocations;
 pub mod busy_cuts;
 pub mod campaign;
+pub mod corruption;
 pub mod disk;
+pub mod disk_full;
+pub mod faults;
 pub mod fuzzing;
 pub mod jobs;
 pub mod kills;
-pub mod disk_full;
-pub mod faults;
 pub mod ledger;
 pub mod life;
 pub mod mutants;
+pub mod option_sets;
 pub mod power_cuts;
 pub mod random;
 pub mod random_lives;
@@ -37,5 +40,7 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(kills::Kills::default()), 20),
         (Box::new(faults::Faults), 20),
         (Box::new(disk_full::DiskFull), 10),
+        (Box::new(corruption::Corruption::default()), 20),
+        (Box::new(option_sets::OptionSets), 20),
     ]
 }
