@@ -228,11 +228,17 @@ impl HistoryCursor {
         if self.advance(source)? {
             return Ok(true);
         }
+        let newer = self.timestamp();
         while let Some((index, at)) = self.path.last_mut() {
             *at += 1;
             if let Some((_, next)) = index.child(*at) {
                 self.descend(source, caching, next, 0, None)?;
-                return self.advance(source);
+                let found = self.advance(source)?;
+                // A list is in order by itself. That lists are, one to the next, also makes a walk over them end.
+                if self.timestamp() >= newer {
+                    return Err(source.corruption(self.leaf_at, "lists of a history are out of order"));
+                }
+                return Ok(found);
             }
             self.path.pop();
         }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::block::Handle;
-use super::row::{Row, reason};
+use super::row::{RESTART_INTERVAL, Row, reason};
 use crate::Timestamp;
 use crate::format::{Decoder, Reason, shared_prefix};
 
@@ -247,6 +247,10 @@ impl Rows {
     /// Decodes the next row of the interval, if there is one.
     fn decode_one(&mut self) -> Result<bool, Reason> {
         let Some(block) = self.block.as_ref().filter(|_| !self.rest.is_empty()) else { return Ok(false) };
+        if self.rows.len() >= RESTART_INTERVAL {
+            // So the keys of an interval never take much more memory than the block.
+            return Err("too many rows from one restart to the next".into());
+        }
         let row = Row::decode(&block.bytes, self.rest.start, self.rest.end, block.base)?;
         let before = self.rows.last().map_or(0..0, |(key, _)| key.clone());
         if row.shared > before.len() {
@@ -265,7 +269,6 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::format::Encode;
-    use crate::table::row::RESTART_INTERVAL;
 
     /// Keys that each have all of the one before: put together they take far more than the block.
     #[test]
