@@ -81,7 +81,7 @@ mod tests {
         // What has failed is removed: never the first call to fail.
         let cleanup = |(purpose, operation): &(Purpose, Operation)| {
             *operation == Operation::Remove
-                && matches!(purpose, Purpose::Manifest | Purpose::Flush | Purpose::Compaction)
+                && matches!(purpose, Purpose::Manifest | Purpose::Current | Purpose::Flush | Purpose::Compaction)
         };
         let left_out: Vec<_> = called.difference(&failed).filter(|kind| !cleanup(kind)).collect();
         assert!(left_out.is_empty(), "{left_out:?}");
