@@ -44,7 +44,7 @@ pub enum End {
     Closed,
 }
 
-/// A victim that takes longer over anything hangs.
+/// A victim that has not told anything for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So often the journal is looked at.
 const LOOK: Duration = Duration::from_micros(100);
@@ -120,6 +120,8 @@ pub fn is_locked(program: &Path, dir: PathBuf, seed: u64) -> bool {
 
 pub struct Victim {
     child: Child,
+    /// How much it had told when something new was told last, and when that was.
+    heard: (u64, Instant),
     journal: PathBuf,
     /// Where it complains.
     complaint: PathBuf,
@@ -131,7 +133,7 @@ impl Victim {
         let journal = orders.journal.clone().expect("somewhere to tell");
         let complaint = journal.with_extension("complaint");
         let child = spawn(command(program, orders).stderr(File::create(&complaint).unwrap()));
-        Self { child, journal, complaint, status: None }
+        Self { child, heard: (0, Instant::now()), journal, complaint, status: None }
     }
 
     pub fn is_dead(&mut self) -> bool {
@@ -141,15 +143,22 @@ impl Victim {
 
     /// Waits for a sign; false: the victim ended before.
     pub fn wait_for(&mut self, sign: Sign) -> bool {
-        let began = Instant::now();
         while !sign.was_given(&self.journal) {
             if self.is_dead() {
                 return sign.was_given(&self.journal);
             }
-            assert!(began.elapsed() < PATIENCE, "the victim hangs; no {sign:?} since {PATIENCE:?}");
-            thread::sleep(LOOK);
+            self.be_patient();
         }
         true
+    }
+
+    fn be_patient(&mut self) {
+        let told = journal::count(&self.journal);
+        if told > self.heard.0 {
+            self.heard = (told, Instant::now());
+        }
+        assert!(self.heard.1.elapsed() < PATIENCE, "the victim hangs since {PATIENCE:?}");
+        thread::sleep(LOOK);
     }
 
     /// Waits for the moment, kills the victim if it does not do so itself, and for its end.
@@ -163,10 +172,8 @@ impl Victim {
             }
             self.child.kill().unwrap();
         }
-        let began = Instant::now();
         while !self.is_dead() {
-            assert!(began.elapsed() < PATIENCE, "the victim hangs since {PATIENCE:?}");
-            thread::sleep(LOOK);
+            self.be_patient();
         }
         let status = self.status.expect("it is dead");
         match std::os::unix::process::ExitStatusExt::signal(&status) {

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
 use strandline::fs::Purpose;
 use strandline::{Background, Error, Fs, ManualTime, Options, StdFs};
@@ -58,6 +59,11 @@ impl Program for Kills {
 
     fn about(&self) -> &'static str {
         "processes with real files and threads are killed at any moment; what was acknowledged is there"
+    }
+
+    // Of up to twenty lives, some on a disk that is busy. A victim that hangs is noticed sooner.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(1800)
     }
 
     // S6 S11 S22 S29 S30

@@ -99,7 +99,7 @@ impl Plan {
             background_threads: random.random_range(1..=2),
             retentions,
             long_values: chance(&mut random, 1, 3),
-            place: if chance(&mut random, 1, 2) { Place::Disk } else { Place::Memory },
+            place: if chance(&mut random, 1, 3) { Place::Disk } else { Place::Memory },
             writers: pick(&mut random, &[1, 1, 2, 3]),
             kills: random.random_range(5..=20),
             settings,
@@ -128,7 +128,9 @@ impl Plan {
 
     /// How many steps each writer takes in a life, if nobody kills it.
     pub fn steps(&self, life: u32) -> u32 {
-        let steps = of_any_size(&mut self.random([0, 2, life.into()]), 16, 1024) as u32;
+        // Where syncs take their time, lives are shorter.
+        let most = if self.place == Place::Disk { 128 } else { 1024 };
+        let steps = of_any_size(&mut self.random([0, 2, life.into()]), 16, most) as u32;
         steps.div_ceil(self.writers.into())
     }
 
