@@ -18,7 +18,7 @@ use super::plan::{Cut, Ending, Expectation, Link, LogStart, Plan, Proof, Reached
 use super::reader::{RecordRef, SegmentReader};
 use super::record::{CLOSE, COMMIT, MANIFEST_MARK, NEWEST_KIND, RECORD_HEADER_LEN};
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentInfo};
-use super::writer::Log;
+use super::writer::{Log, Records};
 use crate::Result;
 use crate::error::{AtPath, Error};
 use crate::format::{DecodeError, Decoder, FileKind, FileNumber, MAY_SKIP, parse_file_name};
@@ -113,6 +113,7 @@ pub(crate) fn recover(
 /// the cut is durable nothing else may be appended: it would say that positions are synced which, in the old files, are
 /// not.
 pub(crate) fn copy_tail(fs: &dyn Fs, dir: &Path, recovered: &Recovered, log: &Log) -> Result<()> {
+    let mut records = Records::default();
     for segment in recovered.segments.iter().filter(|segment| segment.end > recovered.next.position) {
         let header = SegmentHeader { ordinal: segment.ordinal, start: segment.start, synced: segment.start };
         let mut reader = SegmentReader::open(fs, dir, segment.number)?;
@@ -123,10 +124,20 @@ pub(crate) fn copy_tail(fs: &dyn Fs, dir: &Path, recovered: &Recovered, log: &Lo
                 let path = FileKind::Log.path(dir, segment.number);
                 return Err(Error::corruption(path, offset, "a record was there a moment ago and is not any more"));
             };
-            log.append(record.kind, record.flags, &[record.payload])?;
             position = record.end;
+            if !records.has_room(record.payload) {
+                log.append_again(&records)?;
+                records.clear();
+            }
+            if records.has_room(record.payload) {
+                records.push(record.kind, record.flags, record.payload);
+            } else {
+                // A large one is not held twice.
+                log.append(record.kind, record.flags, &[record.payload])?;
+            }
         }
     }
+    log.append_again(&records)?;
     log.sync_through(log.end())
 }
 

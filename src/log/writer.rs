@@ -66,6 +66,46 @@ struct OpenSegment {
     file: Arc<dyn LogFile>,
 }
 
+impl OpenSegment {
+    /// Whether there is room for a record of `len` bytes at `position`.
+    fn holds(&self, position: LogPosition, len: u64) -> bool {
+        self.header.offset_of(position).saturating_add(len) <= self.capacity
+    }
+}
+
+/// Some records, one behind the other: kind, flags, payload.
+#[derive(Default)]
+pub(crate) struct Records {
+    heads: Vec<(u8, u8, usize)>,
+    payloads: Vec<u8>,
+}
+
+impl Records {
+    pub(crate) fn push(&mut self, kind: u8, flags: u8, payload: &[u8]) {
+        self.heads.push((kind, flags, payload.len()));
+        self.payloads.extend_from_slice(payload);
+    }
+
+    /// Whether it would still be written with the others.
+    pub(crate) fn has_room(&self, payload: &[u8]) -> bool {
+        self.payloads.len() + (self.heads.len() + 1) * RECORD_HEADER_LEN + payload.len() <= ASSEMBLED
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.heads.clear();
+        self.payloads.clear();
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u8, u8, &[u8])> {
+        let mut rest = self.payloads.as_slice();
+        self.heads.iter().map(move |(kind, flags, len)| {
+            let (payload, behind) = rest.split_at_checked(*len).unwrap_or_default();
+            rest = behind;
+            (*kind, *flags, payload)
+        })
+    }
+}
+
 /// The first error.
 #[derive(Default)]
 struct Failure {
@@ -106,6 +146,37 @@ impl Log {
             return Err(Error::Closed);
         }
         self.append_to(&mut writer, kind, flags, parts)
+    }
+
+    /// Appends records that another log had, in few writes: opening waits for them.
+    pub(crate) fn append_again(&self, records: &Records) -> Result<()> {
+        let mut writer = self.writer.lock();
+        self.failure.check()?;
+        let mut pending = Vec::with_capacity(ASSEMBLED);
+        for (kind, flags, payload) in records.iter() {
+            let end = LogPosition(self.end().0 + pending.len() as u64);
+            let (payload_len, len) = record_len(&[payload])?;
+            if !writer.open.last().is_some_and(|active| active.holds(end, len)) {
+                self.write_again(&writer, &mut pending)?;
+                self.begin_segment(&mut writer, len)?;
+            }
+            let Some(active) = writer.open.last() else { return Err(Error::Closed) };
+            let place = (active.number, active.header.offset_of(end));
+            RecordHeader::of(kind, flags, self.synced(), place, (payload_len, &[payload])).encode(place, &mut pending);
+            pending.extend_from_slice(payload);
+        }
+        self.write_again(&writer, &mut pending)
+    }
+
+    fn write_again(&self, writer: &Writer, pending: &mut Vec<u8>) -> Result<()> {
+        let Some(active) = writer.open.last().filter(|_| !pending.is_empty()) else { return Ok(()) };
+        active
+            .file
+            .append(pending)
+            .map_err(|error| self.failure.set(Error::io(FileKind::Log.path(&self.env.dir, active.number), error)))?;
+        self.end.fetch_add(pending.len() as u64, Ordering::Release);
+        pending.clear();
+        Ok(())
     }
 
     /// Notes that `len` bytes of a manifest are on stable storage: from then on a shorter one is known to be damaged.
@@ -239,10 +310,8 @@ impl Log {
     }
 
     fn append_to(&self, writer: &mut Writer, kind: u8, flags: u8, parts: &[&[u8]]) -> Result<LogPosition> {
-        let payload_len = payload_len(parts)?;
-        let len = RECORD_HEADER_LEN as u64 + u64::from(payload_len);
-        let fits = |active: &OpenSegment| active.header.offset_of(self.end()).saturating_add(len) <= active.capacity;
-        if !writer.open.last().is_some_and(fits) {
+        let (payload_len, len) = record_len(parts)?;
+        if !writer.open.last().is_some_and(|active| active.holds(self.end(), len)) {
             self.begin_segment(writer, len)?;
         }
         let Some(active) = writer.open.last() else { return Err(Error::Closed) };
@@ -315,6 +384,12 @@ impl Log {
         self.synced.store(target.0, Ordering::Release);
         Ok(())
     }
+}
+
+/// How long the payload is, and the whole record.
+fn record_len(parts: &[&[u8]]) -> Result<(u32, u64)> {
+    let payload_len = payload_len(parts)?;
+    Ok((payload_len, RECORD_HEADER_LEN as u64 + u64::from(payload_len)))
 }
 
 /// Writes a record whose header is in `buffer`. A small one takes one call; of a large one, large parts are not copied.
