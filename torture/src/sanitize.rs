@@ -74,3 +74,11 @@ fn tests_that_passed_are_counted() {
         test result: FAILED. 1 passed; 1 failed\ntest result: ok. 4 passed; 0 failed\n";
     assert_eq!(passed(said), 7);
 }
+
+#[test]
+fn the_parts_are_those_of_the_script() {
+    let script = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/sanitize")).unwrap();
+    let names: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
+    assert!(script.contains(&format!("parts=({})", names.join(" "))), "{names:?}");
+    assert!(PARTS.iter().all(|part| part.program == format!("sanitize-{}", part.name)));
+}
