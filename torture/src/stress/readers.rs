@@ -60,10 +60,7 @@ fn of_both(shared: &Shared, snapshot: &Snapshot, random: &mut Random) -> State {
     let mut both = Vec::new();
     for keyspace in &shared.pair {
         let known = shared.record.known(at);
-        let state = match of_snapshot(shared, snapshot, keyspace, random) {
-            Some(state) => state,
-            None => return None,
-        };
+        let state = of_snapshot(shared, snapshot, keyspace, random)?;
         shared.record.saw("a snapshot", Some(at), known, state.clone());
         both.push(state);
     }
