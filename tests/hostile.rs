@@ -1,6 +1,13 @@
 //! Directories that somebody has prepared, who knows the format and its checksums: opening gives the right answer or
 //! an error that names the file. It never follows a link, waits for a pipe, panics, or takes memory without end. S27
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test"
+)]
 
 mod support;
 
