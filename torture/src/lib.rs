@@ -1,8 +1,8 @@
 //! Programs that try to make strandline lose something, and a ledger of what they tried.
 //!
-//! Each [`Program`](campaign::Program) does rounds, one a seed, and a round that finds a fault panics. A
-//! [campaign](campaign) runs rounds on all cores, until so many are done or so many minutes have passed, and adds what
-//! it did to the [ledger](ledger), where the next run of it goes on.
+//! Each [`Program`] does rounds, one a seed, and a round that finds a fault panics. A
+//! [campaign] runs rounds on all cores, until so many are done or so many minutes have passed, and adds what
+//! it did to the [ledger], where the next run of it goes on.
 #![allow(missing_docs, reason = "programs, not a library for others")]
 
 pub mod allocations;

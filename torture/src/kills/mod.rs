@@ -1,9 +1,9 @@
 //! Processes that are killed at any moment, on real files.
 //!
-//! A round is one directory and several lives over it. Of each a process of its own, the [victim](victim), takes the
-//! steps of a [plan](plan) that follows from the seed, with the database's threads and with one to three writers, and
-//! tells each in a [journal](journal). It is killed from outside at any time, or kills itself at any
-//! [file call](mortal). A [witness](witness) in this process hears the journal and looks at what is there.
+//! A round is one directory and several lives over it. Of each a process of its own, the [victim], takes the
+//! steps of a [plan] that follows from the seed, with the database's threads and with one to three writers, and
+//! tells each in a [journal]. It is killed from outside at any time, or kills itself at any
+//! [file call](mortal). A [witness] in this process hears the journal and looks at what is there.
 //!
 //! The lives follow from the seed, their ends do not: the same seed, run again, is killed elsewhere.
 
