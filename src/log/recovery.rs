@@ -80,7 +80,7 @@ pub(crate) fn recover(
     }
     let plan = plan(found, expectation);
     let proved = survey(fs, dir, &plan, expectation, bytes)?;
-    let replayed = replay(fs, dir, &plan, expectation, apply)?;
+    let replayed = replay(fs, dir, &plan, expectation, proved, apply)?;
     let reached = Reached { live: replayed.segments.len(), end: replayed.end, torn: replayed.torn, proved };
     let (next_ordinal, cut) = match plan.ending(reached, expectation) {
         Ending::Here { next_ordinal, cut } => (next_ordinal, cut),
@@ -196,6 +196,7 @@ fn replay(
     dir: &Path,
     plan: &Plan,
     expectation: &Expectation,
+    proved: LogPosition,
     apply: &mut dyn FnMut(RecordRef<'_>) -> Result<()>,
 ) -> Result<Replayed> {
     let mut replayed = Replayed {
@@ -220,7 +221,15 @@ fn replay(
         let mut offset = from.min(reader.len.max(SEGMENT_HEADER_LEN as u64));
         while let Some(record) = reader.record(offset, &header, limit)? {
             let path = || FileKind::Log.path(dir, number);
-            let RecordRef { kind, end, .. } = record;
+            let RecordRef { position, kind, end, .. } = record;
+            if position < proved && proved < end {
+                // What is kept ends where the tail begins, and a record is in one of them.
+                return Err(Error::corruption(
+                    path(),
+                    offset,
+                    format!("the log was synced up to {proved}, within a record"),
+                ));
+            }
             match kind {
                 COMMIT => apply(record)?,
                 MANIFEST_MARK => {

@@ -264,3 +264,20 @@ fn of_two_segments_with_one_ordinal_the_newer_counts() {
     let (recovered, commits) = replay(&fs, &expecting(BEGIN, two.proof())).unwrap();
     assert_eq!((commits, recovered.dead), (vec![counts], vec![FileNumber(1)]));
 }
+
+/// A tail that begins within a record could not be written anew; and a log that was cut there could not be read.
+#[test]
+fn a_log_that_was_synced_up_to_the_middle_of_a_record_is_corrupt() {
+    let fs = mem_fs();
+    let log = fresh(&fs, 1000);
+    let commits: Vec<_> = (0..3).map(|_| commit(&log, &[7; 10])).collect();
+    for (position, boundary) in [(0, true), (1, false), (31, false), (32, true), (40, false), (64, true), (95, false)] {
+        let proved = Proof { ordinal: 1, position: LogPosition(position) };
+        let found = replay(&fs, &expecting(BEGIN, proved));
+        if boundary {
+            assert_eq!(found.unwrap().1, commits, "{position}");
+        } else {
+            assert_eq!(corruption(found).0, path_of(FileNumber(1)), "{position}");
+        }
+    }
+}

@@ -64,8 +64,8 @@ pub struct Anatomy {
     pub segments: Vec<Segment>,
     pub known: Known,
     pub manifest: String,
-    /// Where each block of a table begins and ends, by file.
-    pub blocks: BTreeMap<String, Vec<(usize, usize)>>,
+    /// Where each block of a table, each record of the log and each frame of the manifest begins and ends, by file.
+    pub pieces: BTreeMap<String, Vec<(usize, usize)>>,
 }
 
 pub const SEGMENT_HEADER: usize = 44;
@@ -121,6 +121,7 @@ impl Anatomy {
                     _ => {}
                 }
             }
+            self.pieces.entry(name.to_owned()).or_default().push((offset, offset + 13 + len));
             offset += 13 + len;
         }
     }
@@ -158,6 +159,8 @@ impl Anatomy {
         if segment.records_end() < bytes.len() {
             self.add("log room");
         }
+        let places = segment.records.iter().map(|record| (record.offset, record.end)).collect();
+        self.pieces.insert(name.to_owned(), places);
         self.segments.push(segment);
     }
 
@@ -205,7 +208,7 @@ impl Anatomy {
         }
         let mut places: Vec<_> = blocks.iter().map(|(_, _, start, end)| (*start, *end)).collect();
         places.push((footer, bytes.len()));
-        self.blocks.insert(name.to_owned(), places);
+        self.pieces.insert(name.to_owned(), places);
     }
 }
 

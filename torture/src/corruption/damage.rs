@@ -97,6 +97,7 @@ const PAIRS: usize = 4000;
 pub fn all(specimen: &Specimen, seed: u64) -> Vec<Damage> {
     let names: Vec<&String> = specimen.files().keys().collect();
     let mut random = Random::of_seed(seed ^ 0xda3a9e);
+    let pieces_of = |name: &String| specimen.anatomy.pieces.get(name).map_or(&[][..], |pieces| pieces);
     let mut all = Vec::new();
     for (file, name) in (0..).zip(&names) {
         let len = len_of(&specimen.files()[*name]);
@@ -104,6 +105,9 @@ pub fn all(specimen: &Specimen, seed: u64) -> Vec<Damage> {
         all.push(Damage::ExtendByZeros { file, count: SECTOR });
         all.push(Damage::Gone { file });
         for at in 0..len {
+            if len < SECTOR {
+                all.extend((1..7).map(|bit| Damage::Flip { file, at, mask: 1 << bit }));
+            }
             let bit = 1 << random.random_range(1..7);
             all.extend([0x01, 0x80, 0xff, bit].map(|mask| Damage::Flip { file, at, mask }));
             all.push(Damage::Zero { file, from: at, to: at + 1 });
@@ -130,14 +134,19 @@ pub fn all(specimen: &Specimen, seed: u64) -> Vec<Damage> {
                 all.extend([Damage::Stale { file, moment }, Damage::ExtendByStale { file, moment }]);
             }
         }
-        let blocks = specimen.anatomy.blocks.get(*name).map_or(&[][..], |blocks| blocks);
-        for (nth, (from, to)) in blocks.iter().enumerate() {
+        let pieces = pieces_of(name);
+        for (nth, (from, to)) in pieces.iter().enumerate() {
             let (at, end) = (place(*from), place(*to));
             all.push(Damage::Zero { file, from: at, to: end });
             all.push(Damage::WhileOpen { file, at: (at + end) / 2 });
-            for (other, end) in blocks.iter().skip(nth + 1) {
-                let shorter = (to - from).min(end - other);
-                all.push(Damage::Copy { file, at: place(*other), from: file, from_at: at, len: place(shorter) });
+            // One block, record or frame in the place of another: of the next, and of all that are as long.
+            for (with, other) in (0..).zip(&names).filter(|(_, other)| kind(name) == kind(other)) {
+                let next = pieces.get(nth + 1).filter(|_| with == file);
+                let alike = pieces_of(other).iter().filter(|(start, end)| end - start == to - from);
+                for (start, end) in next.into_iter().chain(alike).filter(|(start, _)| with != file || start != from) {
+                    let len = place((to - from).min(end - start));
+                    all.push(Damage::Copy { file, at, from: with, from_at: place(*start), len });
+                }
             }
         }
         if !name.ends_with(".table") {

@@ -25,8 +25,8 @@ pub struct Trial {
     usual: Allocated,
 }
 
-/// However many damages there are, none takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// No damage takes longer, not on a busy machine either.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// One of so many damages is healed again, and one of so many that a compaction meets.
 const HEALED: usize = 8;
 

@@ -37,8 +37,15 @@ pub struct CodeMutant {
 /// A life of the power cuts is cut 12 times or a little more: some 2,000 cuts.
 const CUTS: Until = Until::Rounds(165);
 const SEEDS: Until = Until::Rounds(2000);
+<<<<<<< HEAD
 /// Some 3,000 kills.
 const KILLS: Until = Until::Rounds(300);
+=======
+/// Of two databases a part of all damage: some 9,000.
+const DAMAGES: Until = Until::Rounds(32);
+/// Some 300 databases.
+const SETS: Until = Until::Rounds(32);
+>>>>>>> corrupt
 
 macro_rules! mutants {
     ($($name:literal, $program:literal, $until:expr, [$($file:literal: $from:literal => $to:literal),+ $(,)?];)*) => {
@@ -138,6 +145,46 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/merge/lookup.rs": "let on_time = |stamp: Stamp| !stamp.late;" => "let on_time = |stamp: Stamp| stamp.timestamp > 0;"];
     "reads: what expires now is still there", "lives", SEEDS, [
         "src/merge/lookup.rs": "expires_at > now))" => "expires_at >= now))"];
+    // What is read from a disk that is not what was written.
+    "damage: a history block's checksum is not looked at", "corruption", DAMAGES, [
+        "src/table/block.rs": "if checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {" => "if kind != BlockKind::History && checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {"];
+    "damage: a filter's checksum is not looked at", "corruption", DAMAGES, [
+        "src/table/block.rs": "if checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {" => "if kind != BlockKind::Filter && checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {"];
+    "damage: a footer's checksum is not looked at", "corruption", DAMAGES, [
+        "src/table/footer.rs": "if checksum(BlockKind::Footer as u8, source.number(), tail_at + start as u64, &[covered]) != crc {" => "if crc == 0 {"];
+    "damage: checksums do not cover the offset", "corruption", DAMAGES, [
+        "src/format/checksum.rs": "at.copy_from_slice(&offset.to_le_bytes());" => "at.copy_from_slice(&offset.wrapping_mul(0).to_le_bytes());"];
+    "damage: CURRENT's checksum is not looked at", "corruption", DAMAGES, [
+        "src/manifest/header.rs": "if checksum(self.kind, file, 0, &[covered]) != sum || magic != self.magic {" => "if covered.is_empty() || sum == 0 || magic != self.magic {"];
+    "damage: a manifest is not held against the log", "corruption", DAMAGES, [
+        "src/manifest/load.rs": "if number == self.number && len > self.len {" => "if number == self.number && len > self.len + u64::MAX / 2 {"];
+    "damage: a whole log is blamed for what the manifest has lost", "corruption", DAMAGES, [
+        "src/db/open.rs": "Ok(Some((number, len))) => loaded.check_proof(number, len).err().unwrap_or(error)," => "Ok(Some((number, len))) => loaded.check_proof(number, len).and(Err(())).unwrap_or(error),"];
+    "damage: a log may end below what is proved", "corruption", DAMAGES, [
+        "src/log/plan.rs": "if reached.end < reached.proved || following <= expectation.proved.ordinal {" => "if following <= expectation.proved.ordinal {"];
+    "damage: proofs behind damage are not looked for", "corruption", DAMAGES, [
+        "src/log/reader.rs": "None => offset += 1," => "None => return Ok(proved),"];
+    "damage: a record's length is believed before its checksum", "corruption", DAMAGES, [
+        "src/log/record.rs": "let crc = decoder.u32().ok()?;" => "let crc = decoder.u32().ok()?; std::hint::black_box(vec![0u8; len.min(1 << 28) as usize]);"];
+    "damage: verify passes over long histories", "corruption", DAMAGES, [
+        "src/table/verify.rs": "let Some(below) = levels.checked_sub(1) else {" => "if levels > 0 { return Ok(()); }\n        let Some(below) = levels.checked_sub(1) else {"];
+    "damage: a merge passes over a table that it cannot read", "corruption", DAMAGES, [
+        "src/db/merge_job.rs": ".filter(|table| numbers.contains(&table.meta().number))" => ".filter(|table| numbers.contains(&table.meta().number) && table.reader().and_then(|reader| reader.verify()).is_ok())"];
+    "damage: a refused opening has written already", "corruption", DAMAGES, [
+        "src/db/open.rs": "let log = log.map_err(|error| whose_fault(" => "if log.is_err() && !options.read_only { fs.create(Purpose::Manifest, &dir.join(\"999999.manifest\")).at_path(dir)?; }\n    let log = log.map_err(|error| whose_fault("];
+    // What only some options show.
+    "options: blocks of two files share a place in the cache", "options", SETS, [
+        "src/table/block.rs": "self.cache.get(self.number, handle.offset)" => "self.cache.get(FileNumber(self.number.0 | 1), handle.offset)"];
+    "options: zstd below level 0 loses a byte", "options", SETS, [
+        "src/format/codec.rs": "Self::Zstd(level) => zstd(level, input, out)," => "Self::Zstd(level) => { let mut other = input.to_vec(); if let Some(last) = other.last_mut().filter(|_| level < 0) { *last ^= 1; } zstd(level, &other, out) }"];
+    "options: filters of many bits deny keys", "options", SETS, [
+        "src/table/filter.rs": "Ok(Self { seed, probes, lines: lines.iter().map(line).collect() })" => "Ok(Self { seed, probes: probes + u8::from(probes > 10), lines: lines.iter().map(line).collect() })"];
+    "options: tables forget that there is something late in them", "options", SETS, [
+        "src/table/writer.rs": "self.late |= version.stamp.late;" => "self.late |= version.stamp.late && version.stamp.timestamp == 0;"];
+    "options: a long history is searched one entry too far", "options", SETS, [
+        "src/table/history.rs": "is_some_and(|(oldest, _)| oldest > timestamp)" => "is_some_and(|(oldest, _)| oldest >= timestamp)"];
+    "options: a manual compaction leaves the last level as it is", "options", SETS, [
+        "src/db/compaction_job.rs": "ManualStep::Run(pick) => {" => "ManualStep::Run(pick) if pick.inputs.len() == 1 => Ok(Some(None)),\n                ManualStep::Run(pick) => {"];
 ];
 
 #[test]
