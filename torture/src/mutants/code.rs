@@ -37,15 +37,12 @@ pub struct CodeMutant {
 /// A life of the power cuts is cut 12 times or a little more: some 2,000 cuts.
 const CUTS: Until = Until::Rounds(165);
 const SEEDS: Until = Until::Rounds(2000);
-<<<<<<< HEAD
 /// Some 3,000 kills.
 const KILLS: Until = Until::Rounds(300);
-=======
 /// Of two databases a part of all damage: some 9,000.
 const DAMAGES: Until = Until::Rounds(32);
 /// Some 300 databases.
 const SETS: Until = Until::Rounds(32);
->>>>>>> corrupt
 
 macro_rules! mutants {
     ($($name:literal, $program:literal, $until:expr, [$($file:literal: $from:literal => $to:literal),+ $(,)?];)*) => {
