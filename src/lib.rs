@@ -64,6 +64,7 @@
 //! cannot report where it stands (`WriteBatch::put`, [`Keyspace::range`]) reports at the commit or as the first item.
 //! Damage is [`Error::Corruption`] with file and offset. A failed write, sync or compaction turns the database
 //! read-only: reads go on, writes give [`Error::Background`], [`Db::resume`] tries again once the cause is gone.
+//! [`Db::repair`] makes a database that opens of what damage has left.
 //!
 //! # What things cost
 //!
@@ -108,8 +109,8 @@ mod timestamp;
 mod version;
 
 pub use db::{
-    Change, Changes, Cursor, Db, History, Iter, KeyRange, Keyspace, KeyspaceMetrics, LevelMetrics, Metrics, Snapshot,
-    SnapshotMetrics, VerifyReport, WriteBatch,
+    Change, Changes, Cursor, Db, History, Iter, KeyRange, Keyspace, KeyspaceMetrics, LevelMetrics, LostFile, LostTable,
+    ManifestFound, Metrics, RepairReport, RepairedKeyspace, Snapshot, SnapshotMetrics, VerifyReport, WriteBatch,
 };
 pub use error::{Error, Result};
 pub use format::codec::Compression;

@@ -32,6 +32,7 @@ fn meta(number: u64, keys: &str, bytes: u64) -> TableMeta {
         range_tombstones: 0,
         late: false,
         freeable: Freeable::default(),
+        log_end: 0,
     }
 }
 

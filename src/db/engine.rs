@@ -12,6 +12,7 @@ use super::background::Background;
 use super::current::Current;
 use super::keyspace::KeyspaceCore;
 use super::metrics::Counters;
+use super::origin::keyspace_records;
 use super::pipeline::InFlight;
 use super::snapshot::SnapshotRegistry;
 use super::world::World;
@@ -19,7 +20,7 @@ use crate::compaction::RateLimiter;
 use crate::error::Result;
 use crate::format::{COUNTER_LIMIT, FileKind, FileNumber};
 use crate::fs::{DatabaseFs, FileLock, Fs, Purpose};
-use crate::log::{Log, LogPosition, LogStart, Proof};
+use crate::log::{self, Log, LogPosition, LogStart, Proof};
 use crate::manifest::{Change, Edit, KeyspaceId, Manifest, ManifestState};
 use crate::options::{Clock, Options};
 use crate::seam::Time;
@@ -290,9 +291,11 @@ impl Engine {
         // The log proves the manifest's length, so that a manifest cut short later is noticed (S28). Still under the
         // lock: `close` takes it last, so nothing is appended to a log that another opening may be reading already.
         let Some(log) = self.log.load_full() else { return Ok(()) };
-        match log.mark_manifest(manifest.number(), manifest.len()) {
+        let records = keyspace_records(&edit, manifest.state());
+        let noted = log.mark_manifest(&manifest.mark()).and_then(|_| log_keyspaces(&log, records));
+        match noted {
             // Closed in order: the log's end is proved otherwise.
-            Ok(_) | Err(Error::Closed) => Ok(()),
+            Ok(()) | Err(Error::Closed) => Ok(()),
             Err(error) => Err(self.fail(error)),
         }
     }
@@ -306,9 +309,7 @@ impl Engine {
 
     /// Removes a file that nothing names any more. If that fails it is an orphan, which the next opening removes.
     pub(crate) fn remove_quietly(&self, purpose: Purpose, path: &Path) {
-        if let Err(error) = self.fs.remove(purpose, path) {
-            tracing::warn!(path = %path.display(), %error, "a file that is no longer needed could not be removed");
-        }
+        remove_quietly(&*self.fs, purpose, path);
     }
 
     // ---- the log ----
@@ -358,4 +359,16 @@ impl Engine {
     pub(crate) fn keyspace_core(&self, id: KeyspaceId) -> Option<Arc<KeyspaceCore>> {
         self.world().get(id).map(|keyspace| Arc::clone(&keyspace.core))
     }
+}
+
+/// As [`Engine::remove_quietly`].
+pub(crate) fn remove_quietly(fs: &dyn Fs, purpose: Purpose, path: &Path) {
+    if let Err(error) = fs.remove(purpose, path) {
+        tracing::warn!(path = %path.display(), %error, "a file that is no longer needed could not be removed");
+    }
+}
+
+/// Appends what the log is to say of keyspaces.
+pub(crate) fn log_keyspaces(log: &Log, records: impl IntoIterator<Item = (u8, Vec<u8>)>) -> Result<()> {
+    records.into_iter().try_for_each(|(flags, payload)| log.append(log::KEYSPACE, flags, &[&payload]).map(drop))
 }

@@ -186,7 +186,7 @@ impl Engine {
             // Looked at after the floor was raised: all that was ever admitted at or below it is there (R1).
             let world = self.world();
             let Some(keyspace) = world.get(*id) else { continue };
-            let input = MergeInput::flush(keyspace, mem, unit.sequence, floor.floor);
+            let input = MergeInput::flush(keyspace, mem, unit.sequence, floor.floor, unit.log_end);
             let outcome = self.run_merge(input, Purpose::Flush, &|_| self.check_sound())?;
             core.attempts.record(began, &outcome.tables, floor.floor);
             flushed.push(Flushed { core, mem: Arc::clone(mem), floor: floor.floor, outcome });

@@ -3,16 +3,19 @@
 
 use std::path::Path;
 
-use super::engine::Engine;
+use super::engine::{Engine, remove_quietly};
+use super::origin::Origin;
 use super::read::{self, Source};
 use super::world::{KeyspaceVersion, Mem, TableTree};
 use crate::compaction::{CompactionOptions, Pick, Splitter};
 use crate::format::{FileKind, FileNumber};
-use crate::fs::Purpose;
+use crate::fs::{Fs, Purpose};
+use crate::log::LogPosition;
 use crate::manifest::LEVELS;
 use crate::merge::{CollectInput, CollectStats, Output, Outside, RetentionRules, SourceRanges, collect};
+use crate::options::KeyspaceSettings;
 use crate::sync::Arc;
-use crate::table::{Table, TableOptions, TableWriter, UpperBound};
+use crate::table::{Table, TableOptions, TableStore, TableWriter, UpperBound};
 use crate::version::{Fragment, Sequence, VersionRef};
 use crate::{Result, Slice, Timestamp};
 
@@ -21,6 +24,10 @@ pub(crate) struct MergeInput {
     collect: CollectInput<Source>,
     floor: Timestamp,
     keyspace: crate::manifest::KeyspaceId,
+    /// What the tables say of where they come from, beside their order.
+    origin: Origin,
+    /// What is merged was logged before this position.
+    log_end: u64,
     outside: OutsideSources,
     options: TableOptions,
     /// Where outputs are cut: not at all by a flush.
@@ -46,8 +53,14 @@ impl MergeOutcome {
 }
 
 impl MergeInput {
-    /// One memtable, as far as `visible`, to a table of level 0.
-    pub(crate) fn flush(keyspace: &KeyspaceVersion, mem: &Arc<Mem>, visible: Sequence, floor: Timestamp) -> Self {
+    /// One memtable, as far as `visible`, to a table of level 0. All in it was logged before `log_end`.
+    pub(crate) fn flush(
+        keyspace: &KeyspaceVersion,
+        mem: &Arc<Mem>,
+        visible: Sequence,
+        floor: Timestamp,
+        log_end: LogPosition,
+    ) -> Self {
         let others = keyspace.memtables().filter(|other| !Arc::ptr_eq(other, mem)).cloned().collect();
         Self {
             collect: CollectInput {
@@ -58,14 +71,16 @@ impl MergeInput {
             },
             floor,
             keyspace: keyspace.core.id,
+            origin: origin(keyspace, floor, Vec::new()),
+            log_end: log_end.0,
             outside: OutsideSources { mems: others, tree: Arc::clone(&keyspace.tree), newer_levels: 0 },
-            options: table_options(keyspace, 0),
+            options: table_options(&keyspace.core.options, 0),
             cuts: None,
         }
     }
 
     /// All memtables, as far as `visible`, to one table of level 0, by the floor that stands.
-    pub(crate) fn flush_all(keyspace: &KeyspaceVersion, visible: Sequence) -> Self {
+    pub(crate) fn flush_all(keyspace: &KeyspaceVersion, visible: Sequence, log_end: LogPosition) -> Self {
         let mems = keyspace.filled_memtables();
         Self {
             collect: CollectInput {
@@ -76,8 +91,10 @@ impl MergeInput {
             },
             floor: keyspace.core.floor(),
             keyspace: keyspace.core.id,
+            origin: origin(keyspace, keyspace.core.floor(), Vec::new()),
+            log_end: log_end.0,
             outside: OutsideSources { mems: Vec::new(), tree: Arc::clone(&keyspace.tree), newer_levels: 0 },
-            options: table_options(keyspace, 0),
+            options: table_options(&keyspace.core.options, 0),
             cuts: None,
         }
     }
@@ -87,6 +104,7 @@ impl MergeInput {
         let mut sources = Vec::new();
         let mut ranges: Vec<SourceRanges> = Vec::new();
         let mut removed = Vec::new();
+        let mut log_end = 0;
         for (level, numbers) in &pick.inputs {
             let chosen: Vec<_> = keyspace
                 .tree
@@ -96,6 +114,7 @@ impl MergeInput {
                 .cloned()
                 .collect();
             removed.extend(numbers.iter().map(|number| (*level, *number)));
+            log_end = chosen.iter().map(|table| table.meta().log_end).fold(log_end, u64::max);
             let runs = if *level == 0 { chosen.into_iter().map(|table| vec![table]).collect() } else { vec![chosen] };
             for run in runs {
                 ranges.push(range_tombstones(&run)?);
@@ -106,20 +125,27 @@ impl MergeInput {
             collect: CollectInput { sources, ranges, lower: Slice::empty(), upper: None },
             floor,
             keyspace: keyspace.core.id,
+            origin: origin(keyspace, floor, pick.files().collect()),
+            log_end,
             outside: OutsideSources {
                 mems: keyspace.memtables().cloned().collect(),
                 tree: Arc::new(keyspace.tree.apply(&[], &removed)?),
                 // What is left of level 0 and overlaps is newer: a pick takes all that is older.
                 newer_levels: pick.first_level().max(1),
             },
-            options: table_options(keyspace, pick.output_level),
+            options: table_options(&keyspace.core.options, pick.output_level),
             cuts: Some((compaction_options(keyspace), pick.grandparents.clone())),
         })
     }
 }
 
-fn table_options(keyspace: &KeyspaceVersion, level: usize) -> TableOptions {
-    let options = &keyspace.core.options;
+fn origin(keyspace: &KeyspaceVersion, floor: Timestamp, inputs: Vec<FileNumber>) -> Origin {
+    let core = &keyspace.core;
+    Origin::of_merge(core.id, (&core.name, &core.options), floor, inputs)
+}
+
+/// How the tables of a level are written.
+pub(crate) fn table_options(options: &KeyspaceSettings, level: usize) -> TableOptions {
     TableOptions {
         block_bytes: options.block_bytes,
         compression: options.compression_at(level),
@@ -236,16 +262,16 @@ impl Engine {
         // After the floor was raised: a snapshot that is not in the list sees the floor (R1).
         let snapshots = self.snapshots.lock().timestamps_in(input.keyspace);
         let rules = RetentionRules { floor: input.floor, snapshots };
-        let mut sink = Sink {
-            engine: self,
+        let to = Destination {
+            fs: &self.fs,
             dir: &self.dir,
+            store: &self.store,
             purpose,
             options: input.options,
-            splitter: input.cuts.as_ref().map(|(options, grandparents)| Splitter::new(options, grandparents)),
-            writer: None,
-            last: None,
-            tables: Vec::new(),
+            new_number: &|| self.allocate_file(),
         };
+        let splitter = input.cuts.as_ref().map(|(options, grandparents)| Splitter::new(options, grandparents));
+        let mut sink = Sink::new(to, input.origin, input.log_end, splitter);
         let mut seen = 0;
         let mut progress = |stats: &CollectStats| {
             let written = stats.bytes_out - seen;
@@ -253,18 +279,25 @@ impl Engine {
             still_needed(written)
         };
         let merged = collect(input.collect, &rules, &input.outside, &mut sink, &mut progress);
-        let merged = merged.and_then(|stats| sink.cut().map(|()| stats));
-        let stats = merged.inspect_err(|_| sink.give_up())?;
-        Ok(MergeOutcome { tables: sink.tables, stats })
+        sink.finish(merged)
     }
 }
 
+/// Where the tables of a merge go, and how they are written.
+pub(crate) struct Destination<'a> {
+    pub(crate) fs: &'a Arc<dyn Fs>,
+    pub(crate) dir: &'a Path,
+    pub(crate) store: &'a Arc<TableStore>,
+    pub(crate) purpose: Purpose,
+    pub(crate) options: TableOptions,
+    pub(crate) new_number: &'a dyn Fn() -> Result<FileNumber>,
+}
+
 /// Writes what the merge gives to one table after the other.
-struct Sink<'a> {
-    engine: &'a Engine,
-    dir: &'a Path,
-    purpose: Purpose,
-    options: TableOptions,
+pub(crate) struct Sink<'a> {
+    to: Destination<'a>,
+    origin: Origin,
+    log_end: u64,
     splitter: Option<Splitter<'a>>,
     writer: Option<TableWriter>,
     /// The file that was begun last.
@@ -272,27 +305,49 @@ struct Sink<'a> {
     tables: Vec<Arc<Table>>,
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    pub(crate) fn new(to: Destination<'a>, origin: Origin, log_end: u64, splitter: Option<Splitter<'a>>) -> Self {
+        Self { to, origin, log_end, splitter, writer: None, last: None, tables: Vec::new() }
+    }
+
     fn writer(&mut self) -> Result<&mut TableWriter> {
         match &mut self.writer {
             Some(writer) => Ok(writer),
             none => {
-                let number = self.engine.allocate_file()?;
+                let number = (self.to.new_number)()?;
                 self.last = Some(number);
-                Ok(none.insert(TableWriter::create(&self.engine.fs, self.purpose, self.dir, number, self.options)?))
+                self.origin.job.get_or_insert(number);
+                let Destination { fs, dir, purpose, options, .. } = self.to;
+                Ok(none.insert(TableWriter::create(fs, purpose, dir, number, options)?))
             }
         }
     }
-}
 
-impl Sink<'_> {
+    fn end_file(&mut self, last: bool) -> Result<()> {
+        if let Some(mut writer) = self.writer.take() {
+            self.origin.last = last;
+            writer.set_origin(self.log_end, self.origin.encode());
+            self.origin.part += 1;
+            let meta = writer.finish()?;
+            self.tables.push(Table::new(self.to.store, Arc::new(meta)));
+        }
+        Ok(())
+    }
+
+    /// Ends the last file, if the merge came to its end.
+    pub(crate) fn finish(mut self, merged: Result<CollectStats>) -> Result<MergeOutcome> {
+        let merged = merged.and_then(|stats| self.end_file(true).map(|()| stats));
+        let stats = merged.inspect_err(|_| self.give_up())?;
+        Ok(MergeOutcome { tables: self.tables, stats })
+    }
+
     /// Nothing names what was written, so it goes.
     fn give_up(&mut self) {
         self.writer = None;
         self.tables.iter().for_each(|table| table.mark_obsolete());
         let finished = |number: FileNumber| self.tables.iter().any(|table| table.meta().number == number);
         if let Some(number) = self.last.filter(|number| !finished(*number)) {
-            self.engine.remove_quietly(self.purpose, &FileKind::Table.path(self.dir, number));
+            remove_quietly(&**self.to.fs, self.to.purpose, &FileKind::Table.path(self.to.dir, number));
         }
     }
 }
@@ -320,11 +375,7 @@ impl Output for Sink<'_> {
     }
 
     fn cut(&mut self) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
-            let meta = writer.finish()?;
-            self.tables.push(Table::new(&self.engine.store, Arc::new(meta)));
-        }
-        Ok(())
+        self.end_file(false)
     }
 }
 

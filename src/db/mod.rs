@@ -27,10 +27,12 @@ mod loom_tests;
 mod merge_job;
 mod metrics;
 mod open;
+mod origin;
 mod pipeline;
 mod pressure;
 mod range;
 mod read;
+mod repair;
 mod resume;
 mod retention;
 #[cfg(all(test, shuttle))]
@@ -45,6 +47,7 @@ pub use history::{Change, Changes, History};
 pub use keyspace::Keyspace;
 pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics, SnapshotMetrics};
 pub use range::KeyRange;
+pub use repair::{LostFile, LostTable, ManifestFound, RepairReport, RepairedKeyspace};
 pub use snapshot::Snapshot;
 pub use verify::VerifyReport;
 

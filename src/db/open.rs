@@ -22,10 +22,11 @@ use super::Db;
 use super::batch::Operations;
 use super::commit::{LATE, insert, operation_cost, split_record};
 use super::current::{Current, Horizon};
-use super::engine::{CommitState, Engine, ManifestCell, Parts};
+use super::engine::{CommitState, Engine, ManifestCell, Parts, log_keyspaces};
 use super::flush::FlushUnit;
 use super::handle::Session;
 use super::keyspace::KeyspaceCore;
+use super::origin::records_of_unwritten;
 use super::world::{KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
 use crate::format::{COUNTER_LIMIT, FileKind, FileNumber, Reason, parse_file_name};
@@ -148,7 +149,7 @@ const LEAST_SEGMENT_BYTES: u64 = 4096;
 /// How often files are read that a writer may be changing.
 pub(crate) const READ_ONLY_TRIES: u32 = 4;
 
-fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
+pub(crate) fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn FileLock>> {
     let path = dir.join(LOCK);
     match fs.lock(Purpose::Lock, &path) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Error::Locked { path: dir.to_owned() }),
@@ -162,7 +163,7 @@ fn exists(fs: &dyn Fs, dir: &Path) -> Result<bool> {
     Ok(entries.iter().any(|entry| entry.name == manifest::CURRENT))
 }
 
-fn missing(dir: &Path) -> Error {
+pub(crate) fn missing(dir: &Path) -> Error {
     Error::io(dir, std::io::Error::new(std::io::ErrorKind::NotFound, "there is no database"))
 }
 
@@ -223,7 +224,7 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
 /// or not the newest, that is what is damaged.
 pub(crate) fn whose_fault(fs: &dyn Fs, dir: &Path, loaded: Option<&Loaded>, error: Error) -> Error {
     let (Some(loaded), Error::Corruption { .. }) = (loaded, &error) else { return error };
-    match log::furthest_mark(fs, dir) {
+    match log::marks(fs, dir).map(|marks| marks.furthest) {
         Ok(Some((number, len))) => loaded.check_proof(number, len).err().unwrap_or(error),
         _ => error,
     }
@@ -413,7 +414,8 @@ impl Engine {
             Some(log) => log,
             None => self.begin_next_log(found)?,
         };
-        begun.mark_manifest(manifest.number(), manifest.len())?;
+        begun.mark_manifest(&manifest.mark())?;
+        log_keyspaces(&begun, records_of_unwritten(manifest.state()))?;
         *cell = ManifestCell::Writing(Box::new(manifest));
         self.set_log(Some(begun));
         Ok(())

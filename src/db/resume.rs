@@ -7,8 +7,9 @@
 //! are the memtables (which may hold entries of undecided commits) replaced, and writes accepted. If any step fails the
 //! database stays as it was, and `resume` may be tried again.
 
-use super::engine::{Engine, ManifestCell};
+use super::engine::{Engine, ManifestCell, log_keyspaces};
 use super::merge_job::{MergeInput, MergeOutcome};
+use super::origin::records_of_unwritten;
 use super::world::Mem;
 use crate::format::FileKind;
 use crate::fs::Purpose;
@@ -59,13 +60,13 @@ impl Engine {
         let bound = self.set_numbers_aside();
         let horizon = self.current.horizon();
         let world = self.world();
+        let start = self.log_successor();
         let mut flushed: Vec<(KeyspaceId, MergeOutcome)> = Vec::new();
         for keyspace in world.keyspaces().iter().filter(|one| !one.filled_memtables().is_empty()) {
-            let input = MergeInput::flush_all(keyspace, horizon.sequence);
+            let input = MergeInput::flush_all(keyspace, horizon.sequence, start.position);
             let made = self.run_merge(input, Purpose::Flush, &|_| self.check_open());
             flushed.push((keyspace.core.id, made.inspect_err(|_| give_up(&flushed))?));
         }
-        let start = self.log_successor();
         let known = cell.state();
         let mut changes = vec![Change::LogStart { ordinal: start.ordinal, position: start.position.0 }];
         if bound > known.file_number_bound {
@@ -127,7 +128,8 @@ impl Engine {
         // First, for the new segment may need the room, and another try leaves no more than this one.
         self.sweep(manifest);
         let log = self.begin_log(start, Vec::new())?;
-        log.mark_manifest(manifest.number(), manifest.len())?;
+        log.mark_manifest(&manifest.mark())?;
+        log_keyspaces(&log, records_of_unwritten(manifest.state()))?;
         self.set_log(Some(log));
         Ok(())
     }

@@ -40,6 +40,8 @@ pub enum Purpose {
     Compaction,
     /// A table that is read or removed.
     Table,
+    /// A table that a repair writes, or a damaged file that it puts aside.
+    Repair,
 }
 
 /// One name in a directory.

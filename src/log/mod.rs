@@ -26,9 +26,10 @@
 //! | kind | payload |
 //! | --- | --- |
 //! | 1 commit | the batch, as the committer encodes it |
-//! | 2 + `MAY_SKIP` manifest mark | manifest's file number:u64, length:u64 known to be on stable storage |
+//! | 2 + `MAY_SKIP` manifest mark | how much of the manifest is on stable storage, and more (mark.rs) |
 //! | 3 + `MAY_SKIP` close | nothing; all before it was synced (`synced` is its own position) |
 //! | 4, 5, 6 | reserved: prepared transaction, rollback cut, lineage |
+//! | 7 + `MAY_SKIP` keyspace | one was made (its id, name and options) or, with flag 1, dropped (its id); for a repair |
 //!
 //! **Torn, or corrupt (L1).** Every valid header, of a segment or a record, proves the log up to its `synced`; so do a
 //! close and what the manifest knows ([`Proof`]). Recovery first surveys all record headers, also those behind damage,
@@ -43,19 +44,23 @@ pub(crate) mod fuzzing;
 mod group;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod mark;
 mod plan;
 mod reader;
 mod record;
 mod recovery;
+mod salvage;
 mod segment;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub(crate) use mark::{ManifestMark, Standing};
 pub(crate) use plan::{Cut, Expectation, LogStart, Proof};
 pub(crate) use reader::RecordRef;
-pub(crate) use record::COMMIT;
-pub(crate) use recovery::{Recovered, copy_tail, furthest_mark, recover};
+pub(crate) use record::{COMMIT, KEYSPACE};
+pub(crate) use recovery::{Recovered, copy_tail, recover};
+pub(crate) use salvage::{Marks, Salvaged, Usable, marks, salvage};
 pub(crate) use segment::SegmentInfo;
 pub(crate) use writer::{Log, LogEnv};
 

@@ -45,7 +45,7 @@ impl Expectation {
     }
 
     /// Which segment follows.
-    fn after(&self, ordinal: u64) -> u64 {
+    pub(super) fn after(&self, ordinal: u64) -> u64 {
         let cut = self.cuts.iter().filter(|cut| cut.ordinal == ordinal).map(|cut| cut.next_ordinal).max();
         cut.unwrap_or(ordinal.saturating_add(1))
     }
@@ -56,12 +56,12 @@ impl Expectation {
         self.cuts.iter().filter(cut).map(|cut| cut.next_ordinal).max().unwrap_or(self.start.ordinal)
     }
 
-    fn is_dead(&self, ordinal: u64) -> bool {
+    pub(super) fn is_dead(&self, ordinal: u64) -> bool {
         ordinal < self.first() || self.cuts.iter().any(|cut| cut.ordinal < ordinal && ordinal < cut.next_ordinal)
     }
 
     /// The least ordinal that neither the manifest nor `seen` (the highest ordinal in the directory) knows as used.
-    fn unused(&self, seen: u64) -> u64 {
+    pub(super) fn unused(&self, seen: u64) -> u64 {
         let cuts = self.cuts.iter().map(|cut| cut.next_ordinal).max().unwrap_or(0);
         self.start.ordinal.max(cuts).max(self.proved.ordinal.saturating_add(1)).max(seen.saturating_add(1))
     }

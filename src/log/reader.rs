@@ -63,8 +63,7 @@ impl SegmentReader {
     pub(super) fn record(&mut self, offset: u64, segment: &SegmentHeader, limit: u64) -> Result<Option<RecordRef<'_>>> {
         let place = (self.number, offset);
         let position = segment.position_at(offset);
-        let head = self.bytes(offset, RECORD_HEADER_LEN)?;
-        let Some(header) = head.and_then(|head| RecordHeader::decode(head, place, position)) else { return Ok(None) };
+        let Some(header) = self.header_at(offset, segment)? else { return Ok(None) };
         let end = offset.checked_add(header.record_len()).filter(|end| *end <= limit.min(self.len));
         let (Some(end), Ok(len)) = (end, usize::try_from(header.len)) else { return Ok(None) };
         let number = self.number;
@@ -102,6 +101,27 @@ impl SegmentReader {
             }
         }
         Ok(proved)
+    }
+
+    /// The valid header of a record at `offset`.
+    pub(super) fn header_at(&mut self, offset: u64, segment: &SegmentHeader) -> Result<Option<RecordHeader>> {
+        let (place, position) = ((self.number, offset), segment.position_at(offset));
+        let head = self.bytes(offset, RECORD_HEADER_LEN)?;
+        Ok(head.and_then(|head| RecordHeader::decode(head, place, position)))
+    }
+
+    /// The first offset from `offset` on where there is no zero; `limit` if there is none before.
+    pub(super) fn skip_zeros(&mut self, mut offset: u64, limit: u64) -> Result<u64> {
+        let limit = limit.min(self.len);
+        while offset < limit {
+            let Some(ahead) = self.ahead(offset)? else { break };
+            let zeros = ahead.iter().position(|byte| *byte != 0);
+            if let Some(zeros) = zeros {
+                return Ok(limit.min(offset.saturating_add(zeros as u64)));
+            }
+            offset = offset.saturating_add(ahead.len().max(1) as u64);
+        }
+        Ok(limit)
     }
 
     /// Whether there is nothing but zeros from `offset` up to `limit`.

@@ -11,8 +11,10 @@ pub(crate) const COMMIT: u8 = 1;
 pub(super) const MANIFEST_MARK: u8 = 2 | MAY_SKIP;
 /// The log was closed in order: all before is on stable storage.
 pub(super) const CLOSE: u8 = 3 | MAY_SKIP;
+/// A keyspace was made, or dropped.
+pub(crate) const KEYSPACE: u8 = 7 | MAY_SKIP;
 /// The highest kind number in use, whether it may be skipped or not.
-pub(super) const NEWEST_KIND: u8 = 3;
+pub(super) const NEWEST_KIND: u8 = 7;
 
 pub(super) const RECORD_HEADER_LEN: usize = 22;
 /// The part of the header that its own checksum covers.

@@ -14,6 +14,7 @@
 use std::path::Path;
 
 use super::LogPosition;
+use super::mark::ManifestMark;
 use super::plan::{Cut, Ending, Expectation, Link, LogStart, Plan, Proof, Reached, plan};
 use super::reader::{RecordRef, SegmentReader};
 use super::record::{CLOSE, COMMIT, MANIFEST_MARK, NEWEST_KIND, RECORD_HEADER_LEN};
@@ -21,7 +22,7 @@ use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentInfo};
 use super::writer::{Log, Records};
 use crate::Result;
 use crate::error::{AtPath, Error};
-use crate::format::{DecodeError, Decoder, FileKind, FileNumber, MAY_SKIP, parse_file_name};
+use crate::format::{FileKind, FileNumber, MAY_SKIP, parse_file_name};
 use crate::fs::{Fs, Purpose};
 
 /// What recovery found.
@@ -142,7 +143,7 @@ pub(crate) fn copy_tail(fs: &dyn Fs, dir: &Path, recovered: &Recovered, log: &Lo
 }
 
 /// The numbers of all segments, rising. What has a segment's name and is no file is met, and refused, when it is opened.
-fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileNumber>> {
+pub(super) fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<FileNumber>> {
     let entries = fs.list(Purpose::Directory, dir).at_path(dir)?;
     let names = entries.iter().filter_map(|entry| parse_file_name(&entry.name));
     let mut numbers: Vec<_> = names.filter(|(kind, _)| *kind == FileKind::Log).map(|(_, number)| number).collect();
@@ -234,8 +235,8 @@ fn replay(
                 COMMIT => apply(record)?,
                 MANIFEST_MARK => {
                     let payload = offset.saturating_add(RECORD_HEADER_LEN as u64);
-                    let mark = manifest_mark(record.payload).map_err(|error| error.in_file(path(), payload))?;
-                    replayed.manifest_proof = replayed.manifest_proof.max(Some(mark));
+                    let mark = ManifestMark::decode(record.payload).map_err(|error| error.in_file(path(), payload))?;
+                    replayed.manifest_proof = replayed.manifest_proof.max(Some((mark.manifest, mark.len)));
                 }
                 kind if kind & MAY_SKIP != 0 => {}
                 kind => {
@@ -258,33 +259,4 @@ fn replay(
         replayed.torn = !reader.is_zero(replayed.end_offset, limit)?;
     }
     Ok(replayed)
-}
-
-/// The furthest manifest mark in any segment that has a header, whatever else of the log is damaged or missing. A mark
-/// was written once its manifest was synced so far, so each is true, also one that lies behind a cut.
-pub(crate) fn furthest_mark(fs: &dyn Fs, dir: &Path) -> Result<Option<(FileNumber, u64)>> {
-    let mut furthest = None;
-    for number in list(fs, dir)? {
-        let mut reader = SegmentReader::open(fs, dir, number)?;
-        let Ok(header) = reader.header()? else { continue };
-        let mut offset = SEGMENT_HEADER_LEN as u64;
-        while offset < reader.len {
-            offset = match reader.record(offset, &header, u64::MAX)? {
-                Some(record) => {
-                    if record.kind == MANIFEST_MARK {
-                        furthest = furthest.max(manifest_mark(record.payload).ok());
-                    }
-                    header.offset_of(record.end)
-                }
-                None => offset + 1,
-            };
-        }
-    }
-    Ok(furthest)
-}
-
-fn manifest_mark(payload: &[u8]) -> Result<(FileNumber, u64), DecodeError> {
-    let mut decoder = Decoder::new(payload);
-    let mark = (FileNumber(decoder.u64()?), decoder.u64()?);
-    if decoder.is_empty() { Ok(mark) } else { Err(decoder.error("a manifest mark is too long")) }
 }

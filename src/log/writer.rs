@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use super::LogPosition;
 use super::group::GroupSync;
+use super::mark::ManifestMark;
 use super::plan::{LogStart, Proof};
 use super::record::{CLOSE, MANIFEST_MARK, RECORD_HEADER_LEN, RecordHeader, payload_len};
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentInfo};
@@ -179,9 +180,9 @@ impl Log {
         Ok(())
     }
 
-    /// Notes that `len` bytes of a manifest are on stable storage: from then on a shorter one is known to be damaged.
-    pub(crate) fn mark_manifest(&self, number: FileNumber, len: u64) -> Result<LogPosition> {
-        self.append(MANIFEST_MARK, 0, &[&number.0.to_le_bytes(), &len.to_le_bytes()])
+    /// Notes how much of a manifest is on stable storage: from then on a shorter one is known to be damaged.
+    pub(crate) fn mark_manifest(&self, mark: &ManifestMark) -> Result<LogPosition> {
+        self.append(MANIFEST_MARK, 0, &[&mark.encode()])
     }
 
     /// Returns once all before `position` is on stable storage. Those who wait together share a sync.

@@ -214,6 +214,7 @@ fn table(number: u64, first: &str, last: &str) -> Arc<TableMeta> {
         range_tombstones: 0,
         late: false,
         freeable: Freeable::of([(3, 40), (9, 50)]),
+        log_end: 0,
     })
 }
 

@@ -80,17 +80,22 @@ fn nothing_else_is_there(fs: &dyn Fs, dir: &Path) -> Result<()> {
 /// The state that a manifest says, and how many of its bytes count. `None` if there is no such file.
 fn read_manifest(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Result<Option<(ManifestState, u64)>> {
     let path = FileKind::Manifest.path(dir, number);
-    let file = match fs.open(Purpose::Manifest, &path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.at_path(&path)?,
-    };
-    let len = file.len().at_path(&path)?;
+    match read_bytes(fs, &path) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        bytes => replay(&path, &bytes?, number).map(Some),
+    }
+}
+
+/// All bytes of a manifest.
+pub(super) fn read_bytes(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
+    let file = fs.open(Purpose::Manifest, path).at_path(path)?;
+    let len = file.len().at_path(path)?;
     let mut bytes = Vec::new();
     let room = usize::try_from(len).ok().filter(|len| bytes.try_reserve_exact(*len).is_ok());
-    let room = room.ok_or_else(|| Error::io(&path, ErrorKind::OutOfMemory.into()))?;
+    let room = room.ok_or_else(|| Error::io(path, ErrorKind::OutOfMemory.into()))?;
     bytes.resize(room, 0);
-    file.read_at(&mut bytes, 0).at_path(&path)?;
-    replay(&path, &bytes, number).map(Some)
+    file.read_at(&mut bytes, 0).at_path(path)?;
+    Ok(bytes)
 }
 
 /// The state that the bytes of a manifest say, and how many of them count.

@@ -16,6 +16,7 @@ pub(crate) mod fuzzing;
 mod header;
 mod load;
 mod options;
+mod salvage;
 mod state;
 mod tree;
 mod writer;
@@ -23,7 +24,9 @@ mod writer;
 pub(crate) use current::{CURRENT, CURRENT_TEMPORARY};
 pub(crate) use edit::{Change, Edit};
 pub(crate) use load::{Loaded, load};
-pub(crate) use state::{EditError, KeyspaceId, ManifestState};
+pub(crate) use options::{decode as decode_options, encode as encode_options};
+pub(crate) use salvage::{Testimony, Witnesses, salvage};
+pub(crate) use state::{EditError, KeyspaceId, KeyspaceState, LogState, ManifestState};
 pub(crate) use tree::{LEVELS, Tree};
 pub(crate) use writer::Manifest;
 

@@ -40,7 +40,7 @@ const NONE: u8 = 0;
 const LZ4: u8 = 1;
 const ZSTD: u8 = 2;
 
-pub(super) fn encode(settings: &KeyspaceSettings, out: &mut Vec<u8>) {
+pub(crate) fn encode(settings: &KeyspaceSettings, out: &mut Vec<u8>) {
     let mut payload = Vec::new();
     let mut put = |field: u8, fill: &dyn Fn(&mut Vec<u8>)| {
         payload.clear();
@@ -65,7 +65,7 @@ pub(super) fn encode(settings: &KeyspaceSettings, out: &mut Vec<u8>) {
 }
 
 /// Reads all that is left of `from`. What no keyspace could be made with is refused.
-pub(super) fn decode(from: &mut Decoder<'_>) -> Result<KeyspaceSettings, NotUnderstood> {
+pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<KeyspaceSettings, NotUnderstood> {
     let (mut retention, mut compression, mut per_level, mut block_bytes) = (None, None, None, None);
     let (mut filter_bits, mut target_file_bytes, mut level_base_bytes) = (None, None, None);
     while !from.is_empty() {

@@ -188,6 +188,7 @@ mod tests {
             range_tombstones: 0,
             late: false,
             freeable: Freeable::default(),
+            log_end: 0,
         }
     }
 

@@ -14,6 +14,7 @@ use super::state::ManifestState;
 use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber};
 use crate::fs::{Fs, Purpose, WriteFile};
+use crate::log::{ManifestMark, Standing};
 use crate::sync::Arc;
 use crate::{Error, Result};
 
@@ -115,6 +116,18 @@ impl Manifest {
     /// How many bytes are written and synced: what a proof in the log says (see [`Loaded`](super::Loaded)).
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// What the log says of it.
+    pub(crate) fn mark(&self) -> ManifestMark {
+        let standing = Standing {
+            file_number_bound: self.state.file_number_bound,
+            next_keyspace: self.state.next_keyspace_id.0,
+            last_timestamp: self.state.last_timestamp,
+            closed: self.state.closed,
+            manual_floor: self.state.manual_floor,
+        };
+        ManifestMark { manifest: self.number, len: self.len, standing }
     }
 
     /// Whether the edits have outgrown the state that they lead to.

@@ -11,6 +11,8 @@
 //!    5  counts      keys, versions, point tombstones, fragments of range tombstones, as varints
 //!    6  late        1 if any version or range tombstone is late, or 0
 //!   87  freeable    count varint; then the steps: timestamp varint, bytes varint, both as the difference to the step before
+//!   88  log end     varint: what the table holds of the log lies before this position
+//!   89  origin      in the file only: what a repair has to know if the manifest is lost (db/origin.rs)
 //! ```
 //!
 //! Kinds are hexadecimal; an unknown one is passed over if it has the bit `MAY_SKIP`, and refused otherwise (F1).
@@ -27,6 +29,8 @@ const TIMESTAMPS: u8 = 4;
 const COUNTS: u8 = 5;
 const LATE: u8 = 6;
 const FREEABLE: u8 = 7 | MAY_SKIP;
+const LOG_END: u8 = 8 | MAY_SKIP;
+const ORIGIN: u8 = 9 | MAY_SKIP;
 
 /// No table has more bytes, or more of anything: sums over tables fit.
 const MOST: u64 = 1 << 48;
@@ -112,6 +116,8 @@ pub(crate) struct TableMeta {
     /// Whether any version or range tombstone is late (T2).
     pub(crate) late: bool,
     pub(crate) freeable: Freeable,
+    /// Whatever it holds of the log was logged before this position.
+    pub(crate) log_end: u64,
 }
 
 impl TableMeta {
@@ -127,8 +133,13 @@ impl TableMeta {
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_with(out, None);
+    }
+
+    /// As the properties of its file, which name its origin as well.
+    pub(crate) fn encode_with(&self, out: &mut Vec<u8>, origin: Option<&[u8]>) {
         let mut payload = Vec::new();
-        out.put_varint(7);
+        out.put_varint(8 + u64::from(origin.is_some()));
         let mut put = |kind: u8, fill: &dyn Fn(&mut Vec<u8>)| {
             payload.clear();
             fill(&mut payload);
@@ -164,11 +175,27 @@ impl TableMeta {
         });
         put(LATE, &|p| p.put_u8(u8::from(self.late)));
         put(FREEABLE, &|p| self.freeable.encode(p));
+        put(LOG_END, &|p| p.put_varint(self.log_end));
+        if let Some(origin) = origin {
+            put(ORIGIN, &|p| p.extend_from_slice(origin));
+        }
+    }
+
+    /// The origin that stands among the properties, if one does.
+    pub(crate) fn origin_in<'a>(from: &mut Decoder<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
+        let mut origin = None;
+        for _ in 0..from.varint()? {
+            let (kind, payload) = (from.u8()?, from.bytes()?);
+            if kind == ORIGIN {
+                origin = Some(payload);
+            }
+        }
+        Ok(origin)
     }
 
     pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let (mut file, mut smallest, mut upper, mut timestamps) = (None, None, None, None);
-        let (mut counts, mut late, mut freeable) = (None, None, Freeable::default());
+        let (mut counts, mut late, mut freeable, mut log_end) = (None, None, Freeable::default(), 0);
         let mut last = 0;
         for _ in 0..from.varint()? {
             let start = *from;
@@ -205,6 +232,7 @@ impl TableMeta {
                     });
                 }
                 FREEABLE => freeable = Freeable::decode(&mut payload).map_err(at)?,
+                LOG_END => log_end = payload.varint().map_err(at)?,
                 _ if kind & MAY_SKIP != 0 => continue,
                 _ => return Err(start.error(Reason::unknown("property of unknown kind", kind))),
             }
@@ -229,6 +257,7 @@ impl TableMeta {
             range_tombstones,
             late: late.ok_or(missing)?,
             freeable,
+            log_end,
         };
         if !meta.upper.admits(&meta.smallest) || min_timestamp > max_timestamp {
             return Err(from.error("bounds are inverted"));
@@ -393,6 +422,7 @@ mod tests {
             range_tombstones: 1,
             late: true,
             freeable: freeable.finish(150, 150),
+            log_end: 77,
         }
     }
 

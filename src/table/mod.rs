@@ -33,6 +33,7 @@ mod reader;
 mod row;
 mod rows;
 mod run;
+mod salvage;
 mod tally;
 mod verify;
 mod writer;

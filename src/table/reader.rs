@@ -73,6 +73,14 @@ impl TableReader {
         &self.meta
     }
 
+    /// What the file says of where it comes from; read from the file, since nothing but a repair asks.
+    pub(crate) fn origin(&self) -> Result<Option<Vec<u8>>> {
+        let at = self.footer.properties;
+        let block = self.source.load(BlockKind::Properties, at, Caching::Off)?;
+        let origin = TableMeta::origin_in(&mut Decoder::new(&block)).map_err(reason);
+        Ok(origin.map_err(|reason| self.source.corruption(at.offset, reason))?.map(<[u8]>::to_vec))
+    }
+
     pub(crate) fn range_tombstones(&self) -> &Arc<RangeTombstones> {
         &self.ranges
     }

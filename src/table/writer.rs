@@ -82,6 +82,8 @@ pub(crate) struct TableWriter {
     range_tombstones: u64,
     late: bool,
     freeable: FreeableBuilder,
+    log_end: u64,
+    origin: Option<Vec<u8>>,
     /// What `freeable` counts in: bytes before compression.
     raw_bytes: u64,
 }
@@ -126,6 +128,8 @@ impl TableWriter {
             range_tombstones: 0,
             late: false,
             freeable: FreeableBuilder::default(),
+            log_end: 0,
+            origin: None,
             raw_bytes: 0,
         })
     }
@@ -206,6 +210,12 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Says where what the table holds comes from: it was logged before `log_end`, and `origin` is for a repair.
+    pub(crate) fn set_origin(&mut self, log_end: u64, origin: Vec<u8>) {
+        self.log_end = log_end;
+        self.origin = Some(origin);
+    }
+
     /// Whether there is nothing yet that would make a table.
     pub(crate) fn is_empty(&self) -> bool {
         self.versions == 0 && self.range_tombstones == 0
@@ -265,13 +275,15 @@ impl TableWriter {
             range_tombstones: self.range_tombstones,
             late: self.late,
             freeable: self.freeable.finish(self.sink.offset(), self.raw_bytes),
+            log_end: self.log_end,
         };
+        let origin = self.origin.as_deref();
         let mut properties = Vec::new();
-        meta.encode(&mut properties);
+        meta.encode_with(&mut properties, origin);
         // The file's length stands in the properties, which are as long whatever it is.
         meta.bytes = self.sink.offset() + properties.len() as u64 + TRAILER + Footer::LEN as u64;
         properties.clear();
-        meta.encode(&mut properties);
+        meta.encode_with(&mut properties, origin);
         footer.properties = self.sink.write_raw(BlockKind::Properties, &properties)?;
         let footer = footer.encode(self.number, self.sink.offset());
         self.sink.finish(&footer)?;

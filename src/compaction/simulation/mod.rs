@@ -62,6 +62,7 @@ impl File {
             range_tombstones: 0,
             late: false,
             freeable,
+            log_end: 0,
         };
         Self { meta, rows, tried }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::recovery::{Commit, DIR, env, expectation, fresh_state, go_on, new_fs, path_of, replay};
+use super::recovery::{Commit, DIR, env, expectation, fresh_state, go_on, mark, new_fs, path_of, replay};
 use crate::Error;
 use crate::format::FileNumber;
 use crate::fs::Fs;
@@ -55,7 +55,7 @@ impl Life {
                 self.log.sync_through(self.log.end()).unwrap();
                 self.synced = self.log.end();
             }
-            9 => drop(self.log.mark_manifest(FileNumber(9), self.log.end().0).unwrap()),
+            9 => drop(self.log.mark_manifest(&mark(self.log.end().0)).unwrap()),
             10 => self.log.rotate().unwrap(),
             11 => {
                 // What the manifest learns when memtables are flushed.

@@ -7,7 +7,9 @@ use super::parts::{seal, unseal};
 use crate::format::{FileKind, FileNumber, parse_file_name};
 use crate::fs::{Fs, MemFs, PowerCut, Purpose};
 use crate::fuzzing::{Choices, pieces, pieces_of};
-use crate::log::{COMMIT, Cut, Expectation, Log, LogEnv, LogPosition, LogStart, Proof, Recovered, copy_tail, recover};
+use crate::log::{
+    COMMIT, Cut, Expectation, Log, LogEnv, LogPosition, LogStart, ManifestMark, Proof, Recovered, copy_tail, recover,
+};
 use crate::manifest::{Change, Edit, ManifestState};
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::{Error, Result};
@@ -181,6 +183,10 @@ fn check_recovered(fs: &MemFs, expectation: &Expectation, recovered: &Recovered,
     assert_eq!(named, there, "each segment is kept or dead");
 }
 
+pub(super) fn mark(len: u64) -> ManifestMark {
+    ManifestMark { manifest: FileNumber(9), len, ..ManifestMark::default() }
+}
+
 pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (segment_bytes, close) in [(120, false), (200, true), (4096, false)] {
@@ -196,7 +202,7 @@ pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
             log.append(COMMIT, 0, &[&vec![i + 1; usize::from(i % 3) * 11]]).unwrap();
             if i % 3 == 2 {
                 log.sync_through(log.end()).unwrap();
-                log.mark_manifest(FileNumber(9), 1234).unwrap();
+                log.mark_manifest(&mark(1234)).unwrap();
             }
         }
         if close {

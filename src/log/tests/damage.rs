@@ -31,7 +31,7 @@ fn sample(close: bool) -> Sample {
             log.sync_through(log.end()).unwrap();
         }
         if i == 5 {
-            log.mark_manifest(FileNumber(9), 1234).unwrap();
+            log.mark_manifest(&mark(9, 1234)).unwrap();
         }
     }
     if close {

@@ -27,7 +27,7 @@ fn the_first_failure_is_final() {
         assert!(is_background(log.sync_through(log.end())));
         assert!(is_background(log.rotate()));
         assert!(is_background(log.close()));
-        assert!(is_background(log.mark_manifest(FileNumber(1), 1)));
+        assert!(is_background(log.mark_manifest(&mark(1, 1))));
         assert_eq!(fs.take_trace(), [], "{operation:?}");
         assert_eq!((log.synced(), synced), (LogPosition(0), LogPosition(0)));
 

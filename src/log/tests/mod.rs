@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod during_sync;
 mod failure;
+mod salvage;
 
 use std::path::{Path, PathBuf};
 
@@ -243,7 +244,7 @@ fn the_furthest_manifest_mark_is_the_proof() {
     let log = fresh(&fs, 100);
     assert_eq!(replay(&fs, &from_begin()).unwrap().0.manifest_proof, None);
     for (number, len) in [(3, 500), (3, 700), (5, 10), (5, 90)] {
-        log.mark_manifest(FileNumber(number), len).unwrap();
+        log.mark_manifest(&mark(number, len)).unwrap();
         commit(&log, b"x");
         assert_eq!(replay(&fs, &from_begin()).unwrap().0.manifest_proof, Some((FileNumber(number), len)));
     }
@@ -342,4 +343,15 @@ fn the_directory_is_synced_once_a_segment_and_before_its_records_count() {
     assert_eq!(operations(b"second"), [Append, Sync]);
     assert_eq!(operations(&[0; 150]), [Create, Append, Append, Sync, Sync, SyncDir]);
     assert_eq!(operations(b"fourth"), [Create, Append, Append, Sync, Sync, SyncDir]);
+}
+
+fn mark(manifest: u64, len: u64) -> ManifestMark {
+    let standing = Standing {
+        file_number_bound: FileNumber(manifest + 10),
+        next_keyspace: 3,
+        last_timestamp: 70,
+        closed: 60,
+        manual_floor: 50,
+    };
+    ManifestMark { manifest: FileNumber(manifest), len, standing }
 }

@@ -41,6 +41,7 @@ fn table(number: u64, first: &str, last: &str) -> Arc<TableMeta> {
         range_tombstones: 0,
         late: number.is_multiple_of(2),
         freeable: Freeable::default(),
+        log_end: 0,
     })
 }
 

@@ -123,6 +123,7 @@ pub(crate) fn meta_seeds() -> Vec<Vec<u8>> {
         range_tombstones: 1,
         late: true,
         freeable: crate::table::Freeable::of([(5, 100), (9, 300)]),
+        log_end: 0,
     });
     metas
         .map(|meta| {

@@ -42,22 +42,23 @@ fn the_bytes_of_a_table_are_these() {
         "056170706c79 631414 07e107",
         "00000000 01000000",
         "00 c22ef030",
-        // properties: the file, smallest, upper, timestamps, counts, late, freeable
-        "07",
-        "01 10 0500000000000000 2701000000000000",
+        // properties: the file, smallest, upper, timestamps, counts, late, freeable, log end
+        "08",
+        "01 10 0500000000000000 2a01000000000000",
         "02 05 6170706c65",
         "03 02 0163",
         "04 03 07e807",
         "05 04 02040201",
         "06 01 01",
         "87 0b 04 ac021f b2051f 081f 020e",
-        "00 cabf0bf9",
+        "88 01 00",
+        "00 6bf1ebca",
         // footer: top index, no filter, range tombstones, properties, length, version, checksum, magic
         "7c00000000000000 14000000 14000000",
         "0000000000000000 00000000 00000000",
         "5500000000000000 09000000 09000000",
-        "9500000000000000 39000000 39000000",
-        "54000000 01000000 56eceda7 737472616e647462",
+        "9500000000000000 3c000000 3c000000",
+        "54000000 02000000 5c863f19 737472616e647462",
     ];
     assert_eq!(hex, expected.concat().replace(' ', ""));
 }

@@ -31,6 +31,7 @@ fn forged(build: impl FnOnce(&mut BlockSink) -> Handle) -> Arc<TableReader> {
         range_tombstones: 0,
         late: false,
         freeable: Freeable::default(),
+        log_end: 0,
     };
     let mut properties = Vec::new();
     meta.encode(&mut properties);

@@ -1,0 +1,307 @@
+//! Writing the tables that a repair has to write: from the log, from what is left of damaged ones, and where the order
+//! of tables is lost, all of them as one run, in which no order counts but that of keys and timestamps.
+//!
+//! Nothing is dropped on the way: a repair is no compaction.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::inventory::Place;
+use super::order::runs;
+use super::plan::{Member, Plan, PlannedKeyspace, PlannedTables};
+use crate::compaction::{CompactionOptions, Splitter};
+use crate::db::batch::{Op, Operations};
+use crate::db::commit::{LATE, insert, split_record};
+use crate::db::engine::remove_quietly;
+use crate::db::merge_job::{Destination, MergeOutcome, Sink, range_tombstones, table_options};
+use crate::db::origin::Origin;
+use crate::db::read::{Source, run_for_merge};
+use crate::format::{DecodeError, FileKind, FileNumber, Reason};
+use crate::fs::Purpose;
+use crate::log::{LogPosition, RecordRef, Usable};
+use crate::manifest::{KeyspaceId, LEVELS};
+use crate::memtable::Memtable;
+use crate::merge::{CollectInput, Outside, RetentionRules, collect};
+use crate::sync::Arc;
+use crate::table::{Table, TableMeta, TableWriter};
+use crate::version::{Sequence, Stamp};
+use crate::{Result, Slice, Timestamp};
+
+/// The deepest level: what is put there lies below all that comes later.
+const LAST_LEVEL: usize = LEVELS - 1;
+
+/// Writes tables, and keeps those that it has written until they are named.
+pub(super) struct Builder<'a> {
+    place: &'a Place,
+    next_file: &'a Cell<u64>,
+    /// Everything written. Removed again unless [`keep`](Self::keep) is called.
+    written: Vec<Arc<Table>>,
+    /// Of what damaged tables held, how many versions are in new ones.
+    pub(super) rests: BTreeMap<FileNumber, u64>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(place: &'a Place, next_file: &'a Cell<u64>) -> Self {
+        Self { place, next_file, written: Vec::new(), rests: BTreeMap::new() }
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.len() as u64
+    }
+
+    /// Whether a table of this number was written here.
+    pub(super) fn wrote(&self, number: FileNumber) -> bool {
+        self.written.iter().any(|table| table.meta().number == number)
+    }
+
+    /// The tables are named now, or may be.
+    pub(super) fn keep(&mut self) {
+        self.written.clear();
+    }
+
+    /// The number that the next file gets.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_file.get()
+    }
+
+    fn new_number(&self) -> FileNumber {
+        FileNumber(self.next_file.replace(self.next_file.get() + 1))
+    }
+
+    /// The tables of a keyspace with their levels, those of level 0 oldest first.
+    pub(super) fn tables(
+        &mut self,
+        id: KeyspaceId,
+        keyspace: &PlannedKeyspace,
+    ) -> Result<Vec<(usize, Arc<TableMeta>)>> {
+        let mut tables = Vec::new();
+        match &keyspace.tables {
+            PlannedTables::Ordered(members) => {
+                for (level, member) in members {
+                    let table = self.member(id, keyspace, *level, member)?;
+                    tables.extend(table.map(|table| (*level, table)));
+                }
+            }
+            PlannedTables::Unordered(members) => {
+                let mut metas = Vec::new();
+                for member in members {
+                    metas.extend(self.member(id, keyspace, LAST_LEVEL, member)?);
+                }
+                let mut runs = runs(&metas);
+                let merged =
+                    if runs.len() > 1 { self.merge(id, keyspace, &runs)? } else { runs.pop().unwrap_or_default() };
+                tables.extend(merged.into_iter().map(|table| (LAST_LEVEL, table)));
+            }
+        }
+        Ok(tables)
+    }
+
+    fn member(
+        &mut self,
+        id: KeyspaceId,
+        keyspace: &PlannedKeyspace,
+        level: usize,
+        member: &Member,
+    ) -> Result<Option<Arc<TableMeta>>> {
+        match member {
+            Member::Intact(meta) => Ok(Some(Arc::clone(meta))),
+            Member::Rest(meta) => self.rest(id, keyspace, level, meta),
+        }
+    }
+
+    /// What can be read of a damaged table, as a new one.
+    fn rest(
+        &mut self,
+        id: KeyspaceId,
+        keyspace: &PlannedKeyspace,
+        level: usize,
+        damaged: &TableMeta,
+    ) -> Result<Option<Arc<TableMeta>>> {
+        let (place, number) = (self.place, self.new_number());
+        let reader = place.open(damaged.number)?;
+        let path = FileKind::Table.path(&place.dir, number);
+        let write = || {
+            let options = table_options(&keyspace.options, level);
+            let mut writer = TableWriter::create(&place.fs, Purpose::Repair, &place.dir, number, options)?;
+            reader.salvage(&mut writer)?;
+            if writer.is_empty() {
+                return Ok(None);
+            }
+            let origin = Origin { job: Some(number), last: true, ..self.origin(id, keyspace, vec![damaged.number]) };
+            writer.set_origin(damaged.log_end, origin.encode());
+            writer.finish().map(Some)
+        };
+        let written = write().inspect_err(|_| remove_quietly(&*place.fs, Purpose::Repair, &path))?;
+        let Some(meta) = written else {
+            remove_quietly(&*place.fs, Purpose::Repair, &path);
+            return Ok(None);
+        };
+        self.rests.insert(damaged.number, meta.versions);
+        let meta = Arc::new(meta);
+        self.written.push(Table::new(&place.store, Arc::clone(&meta)));
+        Ok(Some(meta))
+    }
+
+    /// All of these runs, newest first, as one.
+    fn merge(
+        &mut self,
+        id: KeyspaceId,
+        keyspace: &PlannedKeyspace,
+        runs: &[Vec<Arc<TableMeta>>],
+    ) -> Result<Vec<Arc<TableMeta>>> {
+        let (mut sources, mut ranges, mut inputs, mut log_end) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for run in runs {
+            let tables: Vec<_> = run.iter().map(|meta| Table::new(&self.place.store, Arc::clone(meta))).collect();
+            inputs.extend(run.iter().map(|meta| meta.number));
+            log_end = run.iter().map(|meta| meta.log_end).fold(log_end, u64::max);
+            ranges.push(range_tombstones(&tables)?);
+            sources.push(run_for_merge(tables));
+        }
+        let options = &keyspace.options;
+        let options = CompactionOptions::new(options.target_file_bytes, options.level_base_bytes);
+        let origin = self.origin(id, keyspace, inputs);
+        let splitter = Splitter::new(&options, &[]);
+        let input = CollectInput { sources, ranges, lower: Slice::empty(), upper: None };
+        self.collect(input, (keyspace, LAST_LEVEL), origin, log_end, Some(splitter))
+    }
+
+    fn collect(
+        &mut self,
+        input: CollectInput<Source>,
+        (keyspace, level): (&PlannedKeyspace, usize),
+        origin: Origin,
+        log_end: u64,
+        splitter: Option<Splitter<'_>>,
+    ) -> Result<Vec<Arc<TableMeta>>> {
+        let new_number = || Ok(self.new_number());
+        let to = Destination {
+            fs: &self.place.fs,
+            dir: &self.place.dir,
+            store: &self.place.store,
+            purpose: Purpose::Repair,
+            options: table_options(&keyspace.options, level),
+            new_number: &new_number,
+        };
+        let mut sink = Sink::new(to, origin, log_end, splitter);
+        let rules = RetentionRules { floor: 0, snapshots: Vec::new() };
+        let merged = collect(input, &rules, &MayHoldAll, &mut sink, &mut |_| Ok(()));
+        let MergeOutcome { tables, .. } = sink.finish(merged)?;
+        let metas = tables.iter().map(|table| table.shared_meta()).collect();
+        self.written.extend(tables);
+        Ok(metas)
+    }
+
+    fn origin(&self, id: KeyspaceId, keyspace: &PlannedKeyspace, inputs: Vec<FileNumber>) -> Origin {
+        Origin::of_merge(id, (&keyspace.name, &keyspace.options), keyspace.floor, inputs)
+    }
+}
+
+impl Drop for Builder<'_> {
+    fn drop(&mut self) {
+        self.written.iter().for_each(|table| table.mark_obsolete());
+    }
+}
+
+/// What lies outside a merge of a repair is not asked: it drops nothing.
+struct MayHoldAll;
+
+impl Outside for MayHoldAll {
+    fn may_hold(&self, _key: &[u8], _at_or_below: Timestamp) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn spans(&self, start: &[u8], end: Option<&[u8]>, _at_or_below: Timestamp) -> Result<Vec<(Slice, Option<Slice>)>> {
+        Ok(vec![(Slice::copy_of(start), end.map(Slice::copy_of))])
+    }
+}
+
+/// The commits of a log on their way into tables of level 0.
+pub(super) struct LogTables<'a, 'b> {
+    builder: &'b mut Builder<'a>,
+    plan: &'b Plan,
+    memtables: BTreeMap<KeyspaceId, Arc<Memtable>>,
+    sequence: Sequence,
+    /// All that was applied lies before it.
+    end: LogPosition,
+    /// Oldest first.
+    pub(super) tables: BTreeMap<KeyspaceId, Vec<Arc<TableMeta>>>,
+}
+
+impl<'a, 'b> LogTables<'a, 'b> {
+    pub(super) fn new(builder: &'b mut Builder<'a>, plan: &'b Plan) -> Self {
+        let (memtables, tables) = (BTreeMap::new(), BTreeMap::new());
+        Self { builder, plan, memtables, sequence: 0, end: LogPosition(0), tables }
+    }
+
+    /// Applies a commit, whole or not at all, as far as tables do not cover it.
+    pub(super) fn apply(&mut self, record: &RecordRef<'_>) -> Result<Usable> {
+        let body = Bytes::copy_from_slice(record.payload);
+        let (timestamp, operations) = match read_commit(record.flags, &body) {
+            Ok(commit) => commit,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        for op in operations {
+            let id = KeyspaceId(op.keyspace);
+            let covered = self.plan.keyspaces.get(&id).map(|keyspace| keyspace.log_position);
+            if covered.is_none_or(|covered| record.position < covered) {
+                continue; // dropped, or in tables
+            }
+            self.sequence += 1;
+            let stamp = Stamp { timestamp, sequence: self.sequence, late: record.flags & LATE != 0 };
+            let memtable = self.memtables.entry(id).or_insert_with(|| Arc::new(Memtable::new()));
+            insert(memtable, &body, op.kind, stamp);
+        }
+        self.end = record.end;
+        self.make_room()?;
+        Ok(Ok(()))
+    }
+
+    /// Writes what is full.
+    fn make_room(&mut self) -> Result<()> {
+        let options = &self.builder.place.options;
+        let (most, together) = (options.memtable_bytes, options.write_buffer_bytes);
+        let full = |memtable: &Arc<Memtable>| memtable.bytes() >= most;
+        let mut ids: Vec<_> = self.memtables.iter().filter(|(_, one)| full(one)).map(|(id, _)| *id).collect();
+        if self.memtables.values().map(|memtable| memtable.bytes()).sum::<usize>() >= together {
+            ids.extend(self.memtables.iter().max_by_key(|(_, one)| one.bytes()).map(|(id, _)| *id));
+        }
+        ids.into_iter().try_for_each(|id| self.write(id))
+    }
+
+    /// Writes everything that is left.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        let ids: Vec<_> = self.memtables.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.write(id))
+    }
+
+    fn write(&mut self, id: KeyspaceId) -> Result<()> {
+        let (Some(memtable), Some(keyspace)) = (self.memtables.remove(&id), self.plan.keyspaces.get(&id)) else {
+            return Ok(());
+        };
+        let input = CollectInput {
+            sources: vec![Source::Memtable(memtable.cursor(self.sequence))],
+            ranges: vec![vec![Arc::new(memtable.range_tombstones(self.sequence))]],
+            lower: Slice::empty(),
+            upper: None,
+        };
+        let origin = self.builder.origin(id, keyspace, Vec::new());
+        let written = self.builder.collect(input, (keyspace, 0), origin, self.end.0, None)?;
+        self.tables.entry(id).or_default().extend(written);
+        Ok(())
+    }
+}
+
+/// The timestamp and the operations of a commit as it was logged, in `body`; every operation of it must be understood.
+pub(super) fn read_commit(flags: u8, body: &[u8]) -> std::result::Result<(Timestamp, Vec<Op<'_>>), Reason> {
+    let (timestamp, operations) = split_record(body).ok_or("too short for a commit")?;
+    if timestamp == 0 || timestamp == Timestamp::MAX {
+        return Err("no commit has this timestamp".into());
+    }
+    if flags & !LATE != 0 {
+        return Err(Reason::unknown("a commit with unknown flags", flags));
+    }
+    let operations: std::result::Result<_, DecodeError> = Operations::new(operations).collect();
+    Ok((timestamp, operations.map_err(|error| error.reason)?))
+}
