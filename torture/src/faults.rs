@@ -49,7 +49,7 @@ impl Program for Faults {
     }
 
     fn patience(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(200)
+        std::time::Duration::from_secs(900)
     }
 }
 

@@ -131,10 +131,15 @@ impl Broken {
             assert!(!settled || before.database_works || self.life.settings.threads > 0, "closed after a failure");
             assert!(matches!(db.sync(), Err(Error::Closed)) && matches!(db.close(), Err(Error::Closed)));
         }
+        self.left = Crash::Kill;
         if settled && self.life.settings.threads == 0 {
             self.life.model.all_durable();
+            // Until the fault all runs do the same.
+            if self.is_met() && chance(&mut self.life.random, 1, 2) {
+                let seed = self.life.random.random();
+                self.crash_beside(Crash::PowerCut, seed);
+            }
         }
-        self.left = Crash::Kill;
     }
 
     pub fn open(&mut self) {
