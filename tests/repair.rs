@@ -1,6 +1,13 @@
 //! What a repair makes of a database that is damaged: it opens, everything that is left in it is right, and what was
 //! not lost is there.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::type_complexity,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -1060,7 +1067,7 @@ fn interrupted(kind: FaultKind, repeat: bool, ways: std::ops::Range<u64>) {
                     let db = reopened(&image, &context);
                     assert_eq!(contents(&db), expected, "{context}: {report}");
                     assert!(put_aside(&image).is_superset(&aside), "{context}: {report}");
-                    if call % 7 == 0 && cut == 3 {
+                    if call.is_multiple_of(7) && cut == 3 {
                         goes_on(&image, db, &context);
                     }
                 }
