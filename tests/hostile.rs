@@ -215,7 +215,7 @@ fn records_that_make_no_sense_are_refused_by_name() {
         ("a range of nothing", 1, 0, commit(9, &[&[4, 1, 1, b'k', 1, 1, b'k']]), "range is empty"),
         ("a range that ends somehow", 1, 0, commit(9, &[&[4, 1, 1, b'k', 7]]), "end of unknown kind 0x07"),
         ("another record", 9, 0, vec![1, 2, 3], "format 9"),
-        ("a mark of another length", 0x82, 0, vec![0; 17], "too long"),
+        ("a mark of another length", 0x82, 0, vec![0; 100], "too long"),
     ];
     for (what, kind, flags, payload, reason) in cases {
         let fs = good.kill();

@@ -43,7 +43,7 @@ pub(crate) fn current(fs: &MemFs) -> u64 {
 }
 
 pub(crate) fn current_bytes(number: u64) -> Vec<u8> {
-    let head = [&b"strandCU"[..], &1u32.to_le_bytes(), &number.to_le_bytes()].concat();
+    let head = [&b"strandCU"[..], &2u32.to_le_bytes(), &number.to_le_bytes()].concat();
     let crc = sum(0x43, 0, 0, &[&head]);
     [&head[..], &crc].concat()
 }
@@ -137,7 +137,7 @@ pub(crate) fn scramble_manifest(fs: &MemFs, below: &mut dyn FnMut(u64) -> u64) {
 // ---- the log ----
 
 pub(crate) fn segment_header(number: u64, ordinal: u64, start: u64) -> Vec<u8> {
-    let mut out = [&b"SLINELOG"[..], &1u32.to_le_bytes()].concat();
+    let mut out = [&b"SLINELOG"[..], &2u32.to_le_bytes()].concat();
     let crc = sum(0, number, 0, &[&out]);
     out.extend(crc);
     let rest = [ordinal, start, 0].map(u64::to_le_bytes).concat();
