@@ -147,6 +147,7 @@ impl Anatomy {
                 (1, 0) => "commit",
                 (1, 1) => "late commit",
                 (MARK, 0) => "mark",
+                (0x87, _) => "keyspace made or dropped",
                 (CLOSE, 0) => "close",
                 other => panic!("a record {other:?}"),
             };

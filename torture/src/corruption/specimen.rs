@@ -76,7 +76,6 @@ const PARTS: &[(&str, usize)] = &[
     ("log commit", 20),
     ("log late commit", 1),
     ("log mark", 3),
-    ("log close", 1),
     ("log room", 1),
     ("torn bytes", 1),
     ("log operation 1", 10),
