@@ -398,6 +398,32 @@ fn a_database_opens_on_a_full_disk_and_goes_on_when_there_is_room() {
 }
 
 // S24: reading fails for one caller and works for the next
+// S26
+#[test]
+fn a_keyspace_whose_drop_has_failed_is_read_as_before_by_older_snapshots_too() {
+    let fs = MemFs::new();
+    let db = small(&fs).open("db").unwrap();
+    let before = db.snapshot();
+    let keyspace = db.keyspace_with("k", small_keyspace()).unwrap();
+    keyspace.put("key", "value").unwrap();
+    let after = db.snapshot();
+    fs.set_capacity(Some(0));
+    db.drop_keyspace("k").unwrap_err();
+    let reads = || {
+        assert_eq!(before.get(&keyspace, "key").unwrap(), None);
+        assert_eq!(after.get(&keyspace, "key").unwrap().unwrap(), "value");
+        assert_eq!(keyspace.get("key").unwrap().unwrap(), "value");
+    };
+    reads();
+    fs.set_capacity(None);
+    db.resume().unwrap();
+    reads();
+    keyspace.put("key", "value").unwrap();
+    db.drop_keyspace("k").unwrap();
+    assert!(matches!(before.get(&keyspace, "key"), Err(Error::UnknownKeyspace { .. })));
+    assert_eq!(after.get(&keyspace, "key").unwrap().unwrap(), "value");
+}
+
 #[test]
 fn a_read_that_fails_is_an_error_of_that_call_alone() {
     let memory = MemFs::new();

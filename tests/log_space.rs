@@ -31,6 +31,11 @@ fn write_much(db: &Db) {
     }
 }
 
+fn files(fs: &MemFs, ending: &str) -> impl Iterator<Item = String> {
+    let entries = strandline::Fs::list(fs, strandline::fs::Purpose::Directory, "db".as_ref()).unwrap();
+    entries.into_iter().map(|entry| entry.name).filter(move |name| name.ends_with(ending))
+}
+
 #[test]
 fn an_idle_keyspace_with_nothing_unflushed_holds_no_segment() {
     let fs = MemFs::new();
@@ -93,13 +98,36 @@ fn old_segments_are_removed_and_reopening_removes_what_is_left() {
     let db = open(&fs);
     write_much(&db);
     db.close().unwrap();
-    let logs = |fs: &MemFs| {
-        let entries = strandline::Fs::list(fs, strandline::fs::Purpose::Directory, "db".as_ref()).unwrap();
-        entries.iter().filter(|entry| entry.name.ends_with(".log")).count()
-    };
+    let logs = |fs: &MemFs| files(fs, ".log").count();
     assert!(logs(&fs) < 30, "{}", logs(&fs));
     let db = open(&fs);
     db.flush().unwrap();
     db.close().unwrap();
     assert!(logs(&fs) <= 3, "{}", logs(&fs));
+}
+
+// S22, S29
+#[test]
+fn openings_that_end_before_anything_is_flushed_leave_few_segments() {
+    let mut fs = MemFs::new();
+    for name in ["a", "b", "c"] {
+        open(&fs).keyspace(name).unwrap().put("first", "value").unwrap();
+        fs = fs.kill();
+    }
+    let mut most = 0;
+    for round in 0..300_u32 {
+        let db = open(&fs);
+        if round % 50 == 7 {
+            db.keyspace("b").unwrap().put(key(round), "value").unwrap();
+        }
+        while db.step_background().unwrap() {}
+        most = most.max(files(&fs, ".log").count());
+        fs = fs.kill();
+    }
+    assert!(most <= 20, "{most} segments");
+    assert!(files(&fs, ".table").count() <= 12, "{} tables", files(&fs, ".table").count());
+    let db = open(&fs);
+    assert!(["a", "b", "c"].iter().all(|name| db.keyspace(name).unwrap().contains("first").unwrap()));
+    assert_eq!(db.keyspace("b").unwrap().iter().count(), 7);
+    db.verify().unwrap();
 }

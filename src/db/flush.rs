@@ -98,6 +98,23 @@ impl Engine {
         Ok(())
     }
 
+    /// At an opening, behind the flushes that replay has queued: lets a scattered log go. Otherwise processes that die,
+    /// one after the other, before anything is flushed would leave more and more segments.
+    pub(crate) fn gather_log(&self) -> Result<()> {
+        if !self.log()?.is_scattered() {
+            return Ok(());
+        }
+        let mut state = self.commit.lock();
+        let world = self.world();
+        let holders = world.keyspaces().iter().filter(|keyspace| keyspace.active.first_position().is_some());
+        let holders: Vec<_> = holders.map(|keyspace| keyspace.core.id).collect();
+        if holders.is_empty() {
+            self.enqueue_empty_flush(&state);
+            return Ok(());
+        }
+        self.seal(&mut state, &holders)
+    }
+
     /// Under the commit lock: queues a flush of nothing, which moves the log's start.
     pub(crate) fn enqueue_empty_flush(&self, state: &MutexGuard<'_, CommitState>) {
         self.enqueue(state, Vec::new());

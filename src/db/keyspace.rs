@@ -28,7 +28,8 @@ pub(crate) struct KeyspaceCore {
     floor_log_end: AtomicU64,
     /// Commits at or below it are refused; raised under the commit lock, before `floor`.
     admission_floor: AtomicU64,
-    /// Set under the commit lock: no commit is admitted any more.
+    /// Set under the commit lock: no commit is admitted any more, for it is being dropped. For reads it is there until it
+    /// has left the world.
     dropped: AtomicBool,
     pub(crate) attempts: Attempts,
 }
@@ -121,8 +122,9 @@ impl Keyspace {
         self.core.unknown()
     }
 
+    /// Whether it is there. One whose drop is on its way, or has failed, is: it takes no commits, but reads go on.
     pub(crate) fn check_alive(&self) -> Result<()> {
-        if self.core.is_dropped() { Err(self.unknown()) } else { Ok(()) }
+        self.engine().world().get(self.core.id).map(drop).ok_or_else(|| self.unknown())
     }
 
     /// Refuses a handle of another database.

@@ -10,7 +10,7 @@
 //! 3. remove what nothing names: orphans of a crash, dead segments, older manifests;
 //! 4. begin a new log segment, if step 1 had nothing to do; nothing is ever appended to an old one.
 //!
-//! Nothing is flushed. Where the disk is full the second part fails; the database opens all the same, serves reads, and
+//! Nothing is flushed, but for a log that lies in very many segments, and that in the background. Where the disk is full the second part fails; the database opens all the same, serves reads, and
 //! `resume` tries again (S26). A read-only opening ends after the first part.
 
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ impl Options {
                 engine.background.enqueue_flush(unit);
             }
             match engine.start_writing(&recovered.log) {
-                Ok(()) => {}
+                Ok(()) => engine.gather_log()?,
                 Err(error) if is_full(&error) => drop(engine.fail(error)),
                 Err(error) => return Err(error),
             }

@@ -24,6 +24,8 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 const ASSEMBLED: usize = 64 << 10;
 /// In a larger record, a part from this size on is written as it is.
 const DIRECT: usize = 4 << 10;
+/// So many segments are no matter, however little they hold.
+const FEW_SEGMENTS: u64 = 16;
 
 /// What the log needs from its surroundings.
 pub(crate) struct LogEnv {
@@ -283,6 +285,13 @@ impl Log {
     pub(crate) fn live_bytes(&self) -> u64 {
         let first = self.writer.lock().segments.first().map(|segment| segment.start.0);
         first.map_or(0, |first| self.end().0.saturating_sub(first))
+    }
+
+    /// Whether it lies in many more segments than its bytes need. Of two that one process has filled, together they hold
+    /// more than one has room for; but each opening begins one, however little the last one holds.
+    pub(crate) fn is_scattered(&self) -> bool {
+        let needed = 2 * (self.live_bytes() / self.env.segment_bytes.max(1));
+        self.writer.lock().segments.len() as u64 > needed + FEW_SEGMENTS
     }
 
     /// Removes the segments that lie wholly before `position`, once what follows them is durable: a power cut must not
