@@ -171,10 +171,11 @@ impl Engine {
     }
 
     /// Under the commit lock: where the log has grown beyond its limit, the keyspace that holds its oldest part is
-    /// sealed, so that its flush lets the segments go. Where no memtable holds it, an empty flush does.
+    /// sealed, so that its flush lets the segments go. Where no memtable holds it, an empty flush does. The same where
+    /// its segments have used up file numbers: a flush is an edit, which sets more aside.
     fn bound_log(&self, state: &mut MutexGuard<'_, CommitState>) -> Result<()> {
-        let log = self.log()?;
-        if log.live_bytes() <= self.options.wal_bytes || self.background.flush_waits() {
+        let is_large = self.log()?.live_bytes() > self.options.wal_bytes || self.numbers_run_low();
+        if !is_large || self.background.flush_waits() {
             return Ok(());
         }
         let world = self.world();

@@ -1,6 +1,7 @@
 //! Compactions: asking the picker, running what it picks, and naming the result.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use super::background::Jobs;
 use super::engine::Engine;
@@ -10,10 +11,13 @@ use super::world::KeyspaceVersion;
 use crate::compaction::{FileView, KeyRange, ManualProgress, ManualStep, Pick, Running, Shape, pick};
 use crate::format::FileNumber;
 use crate::fs::Purpose;
-use crate::manifest::{Change, KeyspaceId};
+use crate::manifest::{Change, Edit, KeyspaceId};
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::table::UpperBound;
 use crate::{Error, Result, Slice};
+
+/// For so long at most a compaction sleeps without looking up.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
 /// A compaction that was picked, and holds its inputs until it is finished.
 #[derive(Debug)]
@@ -187,20 +191,25 @@ impl Engine {
 
     /// Asked by a merge every now and then: whether it should go on, and at which pace.
     fn pace_compaction(&self, written: u64, keyspace: KeyspaceId) -> Result<()> {
-        self.check_sound()?;
-        if self.background.is_stopping() {
-            return Err(Error::Closed);
+        if self.numbers_run_low() {
+            self.edit(|_| Ok(Edit::default()), |world| Ok((world.clone(), ())))?;
         }
-        if self.keyspace_core(keyspace).is_none() {
-            return Err(Error::Closed);
-        }
-        if let Some(limiter) = &self.compaction_rate {
-            let wait = limiter.lock().take(self.time.monotonic_nanos(), written);
-            if !wait.is_zero() {
-                self.time.sleep(wait);
+        let limiter = self.compaction_rate.as_ref();
+        let mut wait =
+            limiter.map_or(Duration::ZERO, |limiter| limiter.lock().take(self.time.monotonic_nanos(), written));
+        loop {
+            self.check_sound()?;
+            if self.background.is_stopping() || self.keyspace_core(keyspace).is_none() {
+                return Err(Error::Closed);
             }
+            if wait.is_zero() {
+                return Ok(());
+            }
+            // A long wait in parts, between which it may be called off: a close must not wait for it (S38).
+            let part = wait.min(LONGEST_SLEEP);
+            self.time.sleep(part);
+            wait = wait.saturating_sub(part);
         }
-        Ok(())
     }
 
     /// See [`Keyspace::compact`](crate::Keyspace::compact).

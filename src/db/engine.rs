@@ -196,22 +196,33 @@ impl Engine {
 
     /// From here on the database serves reads and refuses writes (L2). The first failure stays.
     pub(crate) fn fail(&self, error: Error) -> Error {
+        self.fail_if(error, || true)
+    }
+
+    /// The same if `concerned` says so, while no `resume` can have cleared the failure in between.
+    fn fail_if(&self, error: Error, concerned: impl FnOnce() -> bool) -> Error {
+        let mut failure = self.failure.lock();
+        if !concerned() {
+            return error;
+        }
         let error = match error {
             Error::Background(first) => first,
             error => Arc::new(error),
         };
-        let first = Arc::clone(self.failure.lock().get_or_insert_with(|| {
+        let first = Arc::clone(failure.get_or_insert_with(|| {
             tracing::error!(%error, "the database turns read-only");
             error
         }));
         self.failed.store(true, Ordering::Release);
+        drop(failure);
         self.background.wake_all();
         Error::Background(first)
     }
 
     /// `resume` has put everything right.
     pub(crate) fn clear_failure(&self) {
-        *self.failure.lock() = None;
+        let mut failure = self.failure.lock();
+        *failure = None;
         self.failed.store(false, Ordering::Release);
     }
 
@@ -257,6 +268,12 @@ impl Engine {
         bound
     }
 
+    /// Whether the next edit sets more numbers aside. What may go on without one for long makes one.
+    pub(crate) fn numbers_run_low(&self) -> bool {
+        let (used, bound) = (self.next_file.load(Ordering::Relaxed), self.file_bound.load(Ordering::Acquire));
+        bound.saturating_sub(used) < NUMBERS_SET_ASIDE / 2
+    }
+
     /// Every file made from now on has this number or a higher one.
     pub(crate) fn next_file_number(&self) -> FileNumber {
         FileNumber(self.next_file.load(Ordering::Relaxed))
@@ -272,10 +289,9 @@ impl Engine {
     ) -> Result<()> {
         let mut cell = self.manifest.lock();
         let mut edit = build(cell.state())?;
-        let used = self.next_file.load(Ordering::Relaxed);
         let mut bound = self.file_bound.load(Ordering::Acquire);
-        if bound.saturating_sub(used) < NUMBERS_SET_ASIDE / 2 {
-            bound = Self::number_bound_above(FileNumber(used)).0;
+        if self.numbers_run_low() {
+            bound = Self::number_bound_above(self.next_file_number()).0;
             edit.push(Change::FileNumberBound { bound: FileNumber(bound) });
         }
         let ManifestCell::Writing(manifest) = &mut *cell else {
@@ -332,8 +348,7 @@ impl Engine {
 
     /// A call on `log` has failed. Where that log was replaced by `resume` meanwhile the database has not.
     fn fail_log(&self, log: &Arc<Log>, error: Error) -> Error {
-        let current = self.log_if_any();
-        if current.is_none_or(|current| Arc::ptr_eq(&current, log)) { self.fail(error) } else { error }
+        self.fail_if(error, || self.log_if_any().is_none_or(|current| Arc::ptr_eq(&current, log)))
     }
 
     pub(crate) fn log_if_any(&self) -> Option<Arc<Log>> {

@@ -9,12 +9,19 @@ use crate::options::{KeyspaceOptions, Retention};
 use crate::sync::{Arc, Ordering};
 use crate::{Error, Result};
 
+/// As for keys. The name stands in the manifest, in the log and in every table of the keyspace.
+const MAX_NAME_BYTES: usize = 65_535;
+
 impl Engine {
     /// The keyspace of this name, made if there is none.
     pub(crate) fn open_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Arc<KeyspaceCore>> {
         self.check_open()?;
         if name.is_empty() {
             return Err(Error::invalid("a keyspace needs a name"));
+        }
+        if name.len() > MAX_NAME_BYTES {
+            let (len, max) = (name.len() as u64, MAX_NAME_BYTES as u64);
+            return Err(Error::TooLarge { what: "a keyspace's name", len, max });
         }
         let settings = options.resolve()?;
         let find = || {

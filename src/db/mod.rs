@@ -105,7 +105,7 @@ impl Db {
     /// The keyspace of this name: opened with its own options, or made with the default ones.
     ///
     /// # Errors
-    /// `InvalidArgument` for an empty name; `UnknownKeyspace` if there is none and the database was opened for reading
+    /// `InvalidArgument` for an empty name; `TooLarge` for one of more than 65,535 bytes; `UnknownKeyspace` if there is none and the database was opened for reading
     /// only.
     pub fn keyspace(&self, name: impl AsRef<str>) -> Result<Keyspace> {
         self.keyspace_with(name, KeyspaceOptions::new())

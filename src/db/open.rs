@@ -10,8 +10,9 @@
 //! 3. remove what nothing names: orphans of a crash, dead segments, older manifests;
 //! 4. begin a new log segment, if step 1 had nothing to do; nothing is ever appended to an old one.
 //!
-//! Nothing is flushed, but for a log that lies in very many segments, and that in the background. Where the disk is full the second part fails; the database opens all the same, serves reads, and
-//! `resume` tries again (S26). A read-only opening ends after the first part.
+//! Nothing is flushed, but for a log that lies in very many segments, and that in the background. Where the disk is full
+//! the second part fails; the database opens all the same, serves reads, and `resume` tries again (S26). A read-only
+//! opening ends after the first part.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,11 @@ impl Options {
                 Err(error) if is_full(&error) => drop(engine.fail(error)),
                 Err(error) => return Err(error),
             }
-            engine.start_threads().inspect_err(|_| drop(engine.close()))?;
+            engine.start_threads().inspect_err(|_| {
+                // First, for what is queued will never be done, and closing would wait for it.
+                engine.stop_background();
+                drop(engine.close());
+            })?;
         }
         Ok(Db::new(Session::new(engine)))
     }

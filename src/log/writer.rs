@@ -389,6 +389,9 @@ impl Log {
             synced.map_err(|error| self.failure.set(error))?;
         }
         let mut writer = self.writer.lock();
+        // If `resume` has given this log up meanwhile, it may also have begun anew with the directory, and a sync of
+        // that proves nothing of names that were there before (L2).
+        self.failure.check()?;
         writer.open.retain(|segment| segment.header.ordinal >= newest);
         writer.durable_ordinal = newest;
         self.synced.store(target.0, Ordering::Release);

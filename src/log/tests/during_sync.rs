@@ -8,11 +8,18 @@ use crate::sync::Mutex;
 
 type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
-/// Runs the hook once, after the next sync of a log file.
+/// Runs each hook once: after the next sync of a log file, and of the directory.
 #[derive(Clone)]
 struct Hooked {
     inner: MemFs,
     after_sync: Hook,
+    after_sync_dir: Hook,
+}
+
+impl Hooked {
+    fn new() -> Self {
+        Self { inner: mem_fs(), after_sync: Hook::default(), after_sync_dir: Hook::default() }
+    }
 }
 
 struct HookedLog {
@@ -65,7 +72,10 @@ impl Fs for Hooked {
         self.inner.remove_dir(purpose, dir)
     }
     fn sync_dir(&self, purpose: Purpose, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(purpose, dir)
+        self.inner.sync_dir(purpose, dir)?;
+        let hook = self.after_sync_dir.lock().take();
+        hook.into_iter().for_each(|hook| hook());
+        Ok(())
     }
     fn lock(&self, purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>> {
         self.inner.lock(purpose, path)
@@ -76,7 +86,7 @@ impl Fs for Hooked {
 fn what_is_appended_during_a_sync_does_not_count_as_synced() {
     // In the active segment, and in a new one that the sync knows nothing of.
     for len in [5, 500] {
-        let fs = Hooked { inner: mem_fs(), after_sync: Hook::default() };
+        let fs = Hooked::new();
         let log = Arc::new(fresh(&fs, 300));
         let first = commit(&log, b"first");
         let during = Arc::clone(&log);
@@ -92,7 +102,7 @@ fn what_is_appended_during_a_sync_does_not_count_as_synced() {
 
 #[test]
 fn a_close_proves_what_came_in_while_it_synced() {
-    let fs = Hooked { inner: mem_fs(), after_sync: Hook::default() };
+    let fs = Hooked::new();
     let log = Arc::new(fresh(&fs, 300));
     commit(&log, b"first");
     let during = Arc::clone(&log);
@@ -101,4 +111,17 @@ fn a_close_proves_what_came_in_while_it_synced() {
     let (recovered, commits) = replay(&fs.inner.power_cut(PowerCut::Lose), &from_begin()).unwrap();
     assert_eq!(payloads(&commits), [&b"first"[..], b"second"]);
     assert!(recovered.clean);
+}
+
+// S25
+#[test]
+fn a_log_that_is_given_up_during_a_sync_says_no_more_that_anything_is_synced() {
+    let fs = Hooked::new();
+    let log = Arc::new(fresh(&fs, 300));
+    let first = commit(&log, b"first");
+    // The name of its segment may be one that an earlier sync of the directory has lost.
+    let during = Arc::clone(&log);
+    *fs.after_sync_dir.lock() = Some(Box::new(move || during.give_up()));
+    assert!(log.sync_through(first.end).is_err());
+    assert_eq!((log.synced(), log.proof().ordinal), (BEGIN.position, 0));
 }
