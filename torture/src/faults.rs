@@ -6,7 +6,7 @@ use strandline::{Fs, Options};
 
 use crate::campaign::{Counts, Program};
 use crate::disk::Disk;
-use crate::life::{Broken, Crash, DIR, Log, Runner, is_failure};
+use crate::life::{Broken, Crash, DIR, Log, OPERATIONS, Runner, is_failure};
 use crate::random::Random;
 
 #[derive(Debug, Default)]
@@ -95,6 +95,7 @@ impl Start {
         life.let_go();
         life.db = None;
         life.take_calls();
+        life.settings.favourite = Some(life.random.random_range(0..OPERATIONS));
         if seed.is_multiple_of(THREADED) {
             life.settings.threads = 1 + (seed / THREADED % 2) as usize;
         }
