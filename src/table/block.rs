@@ -337,6 +337,43 @@ mod tests {
         }
     }
 
+    /// A file of which nothing may be read.
+    struct Untouched(u64);
+
+    impl ReadFile for Untouched {
+        fn read_at(&self, _buf: &mut [u8], offset: u64) -> io::Result<()> {
+            panic!("read at {offset}")
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0)
+        }
+    }
+
+    #[test]
+    fn a_small_block_that_would_unfold_into_much_is_refused_before_memory_is_taken() {
+        // S27
+        let cache = Arc::new(BlockCache::new(1 << 20));
+        let source = BlockSource::new(Arc::new(Untouched(100)), "a.table".into(), FileNumber(1), cache).unwrap();
+        for len in [MAX_PAYLOAD, MAX_PAYLOAD + 1, u32::MAX, (20 << 15) + 1] {
+            let hostile = Handle { offset: 10, stored: 20, len };
+            for loaded in [
+                source.load(BlockKind::Data, hostile, Caching::Fill),
+                source.load(BlockKind::Data, hostile, Caching::Off),
+                // What was read already does not help: it is not unfolded.
+                source.load_from(&[0; 100], BlockKind::Data, hostile),
+                source.load_from(&[], BlockKind::Data, hostile),
+            ] {
+                match loaded {
+                    Err(Error::Corruption { offset: 10, reason, .. }) => {
+                        assert!(reason.contains("impossible length"), "{reason}");
+                    }
+                    other => panic!("{len}: {other:?}"),
+                }
+            }
+        }
+    }
+
     #[test]
     fn handles_are_read_back_from_both_forms() {
         let handle = Handle { offset: 1 << 40, stored: 4096, len: MAX_PAYLOAD };

@@ -21,6 +21,7 @@ mod cache;
 mod cursor;
 mod filter;
 mod footer;
+mod freeable;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod handle;
@@ -44,9 +45,9 @@ mod tests;
 pub(crate) use block::Caching;
 pub(crate) use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
-pub(crate) use handle::{Table, TableStore};
 #[cfg(any(test, fuzzing))]
-pub(crate) use meta::Freeable;
+pub(crate) use freeable::Freeable;
+pub(crate) use handle::{Table, TableStore};
 pub(crate) use meta::{TableMeta, UpperBound};
 pub(crate) use reader::TableReader;
 pub(crate) use run::RunCursor;

@@ -6,6 +6,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+// The fuzz targets count with their own.
+#[cfg(not(fuzzing))]
 #[global_allocator]
 static COUNTING: Counting = Counting;
 

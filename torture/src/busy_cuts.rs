@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use rand::RngExt;
 use strandline::{
-    Background, CommitOptions, Db, Durability, Keyspace, KeyspaceOptions, MemFs, Options, Retention, Timestamp,
-    WriteBatch,
+    Background, CommitOptions, Db, Durability, Keyspace, KeyspaceOptions, Options, Retention, Timestamp, WriteBatch,
 };
 
 use crate::campaign::{Counts, Program};
+use crate::disk::Disk;
 use crate::random::Random;
 
 pub struct BusyCuts;
@@ -42,7 +42,7 @@ type Book = Vec<Mutex<Vec<Sent>>>;
 
 /// What a crash left, and what had been acknowledged before it.
 struct Image {
-    files: MemFs,
+    files: Disk,
     killed: bool,
     acknowledged: BTreeSet<Name>,
     /// Whether commits were on their way.
@@ -70,7 +70,8 @@ impl Program for BusyCuts {
     // S6 S11 S21 S22
     fn round(&self, seed: u64, counts: &mut Counts) {
         let mut random = Random::of_seed(seed);
-        let fs = MemFs::new();
+        // While a sync takes its time others append, and wait for the next one.
+        let fs = Disk::with_slow_syncs(Duration::from_micros(random.random_range(0..3) * 50));
         let options = options(&mut random);
         let db = options.clone().fs(fs.clone()).background_threads(random.random_range(1..3)).open("db").unwrap();
         let history = || KeyspaceOptions::new().retention(Retention::Manual).target_file_bytes(16 << 10);

@@ -1,9 +1,11 @@
-//! The simulated disk of a run: files in memory, with a sync that can be made to lie.
+//! The simulated disk of a run: files in memory, with a sync that can be made to lie, or to take its time.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use strandline::fs::{DirEntry, FileLock, LogFile, PowerCut, Purpose, ReadFile, WriteFile};
 use strandline::{Fs, MemFs};
@@ -25,11 +27,17 @@ pub struct Disk {
     files: MemFs,
     lie: Option<Lie>,
     syncs: Arc<AtomicU64>,
+    sync_takes: Duration,
 }
 
 impl Disk {
     pub fn new(lie: Option<Lie>) -> Self {
-        Self { files: MemFs::new(), lie, syncs: Arc::default() }
+        Self { files: MemFs::new(), lie, syncs: Arc::default(), sync_takes: Duration::ZERO }
+    }
+
+    /// A disk whose syncs of the log return some time after they have made durable what was there when they began.
+    pub fn with_slow_syncs(takes: Duration) -> Self {
+        Self { sync_takes: takes, ..Self::new(None) }
     }
 
     pub fn files(&self) -> &MemFs {
@@ -133,7 +141,14 @@ impl LogFile for DiskFile<Arc<dyn LogFile>> {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.disk.lies(self.purpose, true) { Ok(()) } else { self.inner.sync() }
+        if self.disk.lies(self.purpose, true) {
+            return Ok(());
+        }
+        let synced = self.inner.sync();
+        if !self.disk.sync_takes.is_zero() {
+            thread::sleep(self.disk.sync_takes);
+        }
+        synced
     }
 
     fn truncate(&self) -> io::Result<()> {

@@ -6,14 +6,16 @@ use strandline::{Fs, Options};
 
 use crate::campaign::{Counts, Program};
 use crate::disk::Disk;
-use crate::life::{Broken, Crash, DIR, Log, Runner, is_failure};
+use crate::life::{Broken, Crash, DIR, Log, OPERATIONS, Runner, is_failure};
 use crate::random::Random;
 
 #[derive(Debug, Default)]
 pub struct Faults;
 
 /// So many rounds share a piece of a life and the calls in it, so that none of them takes long.
-const ROUNDS: u64 = 16;
+const SHARES: u64 = 16;
+/// So many pieces take turns, so that few rounds see many of them.
+const PIECES: u64 = 64;
 
 /// So long is the piece of a life in which each call fails.
 const STEPS: u64 = 24;
@@ -31,19 +33,22 @@ impl Program for Faults {
 
     // S24 S25 S26 S38
     fn round(&self, seed: u64, counts: &mut Counts) {
-        let start = Start::new(seed / ROUNDS);
+        let (turn, piece) = (seed / PIECES, seed % PIECES);
+        let start = Start::new(turn / SHARES * PIECES + piece);
+        // One turn does not take the same calls of all pieces.
+        let share = (turn + piece + piece / SHARES) % SHARES;
         let mut whole = start.life(None);
         for _ in 0..STEPS {
             whole.step();
         }
         finish(&mut whole);
         let calls = whole.life.fs.calls();
-        for nth in (seed % ROUNDS..calls).step_by(ROUNDS as usize) {
+        for nth in (share..calls).step_by(SHARES as usize) {
             for fault in faults(nth) {
                 start.run(fault, counts);
             }
         }
-        if seed.is_multiple_of(ROUNDS) {
+        if share == 0 {
             start.destroy(counts);
         }
     }
@@ -90,6 +95,7 @@ impl Start {
         life.let_go();
         life.db = None;
         life.take_calls();
+        life.settings.favourite = Some(life.random.random_range(0..OPERATIONS));
         if seed.is_multiple_of(THREADED) {
             life.settings.threads = 1 + (seed / THREADED % 2) as usize;
         }

@@ -23,6 +23,7 @@ impl Program for RandomLives {
             life.step();
             counts.add("operations", 1);
         }
+        life.compact_below_snapshots();
         life.check_everything();
         life.reopen();
     }

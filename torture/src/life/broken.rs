@@ -131,6 +131,8 @@ impl Broken {
             assert!(!settled || before.database_works || self.life.settings.threads > 0, "closed after a failure");
             assert!(matches!(db.sync(), Err(Error::Closed)) && matches!(db.close(), Err(Error::Closed)));
         }
+        // The last handle closes it.
+        drop(db);
         self.left = Crash::Kill;
         if settled && self.life.settings.threads == 0 {
             self.life.model.all_durable();

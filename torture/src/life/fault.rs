@@ -8,7 +8,7 @@ use strandline::{CommitOptions, Durability, Error, Result, Retention, Timestamp,
 
 use super::model::{Commit, Write};
 use super::runner::Runner;
-use super::settings::{keyspace, pick};
+use super::settings::{chance, keyspace, pick};
 use super::write::{add, describe, mark_key};
 
 /// What was asked for when the device failed, cannot be seen, and may be on disk.
@@ -31,6 +31,9 @@ impl Undecided {
         self.dropped = other.dropped.or(self.dropped);
     }
 }
+
+/// So many numbers stand for the operations that a device may fail in, frequent ones for several.
+pub const OPERATIONS: u32 = 26;
 
 /// Whether a device that fails, or a disk that is full, shows as this error. Any other would be a wrong word for it.
 pub fn is_failure(error: &Error) -> bool {
@@ -83,7 +86,11 @@ impl Runner {
     fn try_step(&mut self, tried: &mut Undecided) -> Result<()> {
         let last = self.model.last.max(self.model.closed);
         let ahead = last + 1 + self.some_span(3);
-        match self.random.random_range(0..26) {
+        let operation = match self.settings.favourite {
+            Some(favourite) if chance(&mut self.random, 1, 4) => favourite,
+            _ => self.random.random_range(0..OPERATIONS),
+        };
+        match operation {
             0..=4 => {
                 self.log.add("work".into());
                 self.db().step_background().map(|_| ())

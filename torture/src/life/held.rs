@@ -206,6 +206,20 @@ impl Runner {
         Some(self.space(space).scan(keys, held.timestamp, held.now))
     }
 
+    /// Compacts everything, below which the snapshots that are held still read the same.
+    pub fn compact_below_snapshots(&mut self) {
+        self.log.add(format!("compact all, below {} snapshots", self.held.snapshots.len()));
+        self.db().compact().unwrap();
+        for held in &self.held.snapshots {
+            for (space, handle) in &self.handles {
+                if let Some(expected) = self.expected_in(held, *space, &Keys::all()) {
+                    let found = pairs(held.snapshot.iter(handle)).unwrap();
+                    assert_eq!(found, expected, "the snapshot at {} of {space}", held.timestamp);
+                }
+            }
+        }
+    }
+
     /// A snapshot, and a keyspace that it may read: one that is there, or one that was dropped after it was taken.
     fn some_snapshot_and_space(&mut self) -> Option<(usize, usize, Keyspace)> {
         if self.held.snapshots.is_empty() {

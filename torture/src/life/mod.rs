@@ -21,7 +21,7 @@ pub(crate) mod write;
 
 pub use broken::Broken;
 pub use crash::Crash;
-pub use fault::is_failure;
+pub use fault::{OPERATIONS, is_failure};
 pub use places::{Kinds, Places};
 pub use runner::{DIR, Log, Runner};
 pub use settings::Settings;

@@ -17,6 +17,9 @@ pub struct Settings {
     pub late_commits: bool,
     pub durability: Durability,
     pub keys: Vec<Key>,
+    /// What a life on a device that fails does more often than others, if anything: so what is rare otherwise fails in
+    /// all circumstances too.
+    pub favourite: Option<u32>,
     memtable_bytes: usize,
     write_buffer_bytes: usize,
     wal_segment_bytes: usize,
@@ -58,6 +61,7 @@ impl Settings {
             wal_bytes: of_any_size(random, 2048, 65_536),
             block_cache_bytes: pick(random, &[0, 1000, 16_384, 1 << 20]),
             max_open_files: pick(random, &[1, 2, 5, 100]),
+            favourite: None,
         }
     }
 

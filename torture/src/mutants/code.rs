@@ -43,6 +43,12 @@ const KILLS: Until = Until::Rounds(300);
 const DAMAGES: Until = Until::Rounds(32);
 /// Some 300 databases.
 const SETS: Until = Until::Rounds(32);
+/// A round of the faults fails some 100 calls, of which those that matter are few.
+const FAULTS: Until = Until::Rounds(120);
+/// A life on a disk that gets full six times.
+const FULL: Until = Until::Rounds(330);
+/// A round has eight images.
+const IMAGES: Until = Until::Rounds(250);
 
 macro_rules! mutants {
     ($($name:literal, $program:literal, $until:expr, [$($file:literal: $from:literal => $to:literal),+ $(,)?];)*) => {
@@ -72,6 +78,10 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/open.rs": "if record.position.0 >= covered {" => "if covered < u64::MAX {"];
     "log: a segment goes although another keyspace needs it", "power-cuts", CUTS, [
         "src/db/flush.rs": "let start = self.log_needed_from(unit);" => "let start = unit.log_end;"];
+    "log: a record says that all before it is synced", "power-cuts", CUTS, [
+        "src/log/writer.rs": "let header = RecordHeader::of(kind, flags, self.synced(), place" => "let header = RecordHeader::of(kind, flags, self.end(), place"];
+    "log: a flush covers what was logged after its memtable was sealed", "power-cuts", CUTS, [
+        "src/db/flush.rs": "flat_map(|one| one.changes(unit.log_end))" => "flat_map(|one| one.changes(log.end()))"];
     // Commits.
     "commit: a synced commit returns before its sync", "power-cuts", CUTS, [
         "src/db/commit.rs": "(Durability::Synced, Some((log, end))) => log.sync_through(end)," => "(Durability::Synced, Some(_)) => Ok(()),"];
@@ -125,6 +135,10 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/merge/decide.rs": "if self.snapshot_within(0, dead_from) { Verdict::Keep } else { Verdict::DropIfLast }" => "let _ = dead_from; Verdict::DropIfLast"];
     "R3: of what expired, only snapshots below its timestamp count", "lives", SEEDS, [
         "src/merge/decide.rs": "=> expires_at.max(timestamp)," => "=> timestamp.max(expires_at.min(timestamp)),"];
+    "R3: of what was dead from birth, only snapshots below its expiry count", "lives", SEEDS, [
+        "src/merge/decide.rs": "=> expires_at.max(timestamp)," => "=> expires_at,"];
+    "R3: what this merge keeps does not count", "lives", SEEDS, [
+        "src/merge/decide.rs": "if self.snapshot_within(0, dead_from)" => "if self.snapshot_within(timestamp, dead_from)"];
     "R3: what expires above the floor counts as dead", "lives", SEEDS, [
         "src/merge/decide.rs": "if expires_at <= self.floor => " => "if expires_at > 0 => "];
     "R3: memtables outside the merge do not count", "lives", SEEDS, [
@@ -137,11 +151,86 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/merge_job.rs": "meta.min_timestamp <= at_or_below && (meta.late || level >= self.newer_levels)" => "meta.min_timestamp <= at_or_below && level >= self.newer_levels"];
     "R3: range tombstones go wherever they lie", "lives", SEEDS, [
         "src/db/merge_job.rs": "Ok(joined(spans))" => "Ok(joined(Vec::with_capacity(spans.len())))"];
+    "R3: equal timestamps outside do not count", "lives", SEEDS, [
+        "src/db/merge_job.rs": "meta.min_timestamp <= at_or_below && (" => "meta.min_timestamp < at_or_below && ("];
+    "R3: range tombstones do not look at memtables", "lives", SEEDS, [
+        "src/db/merge_job.rs": "|mem| mem.entries.any_key_in(start, end)" => "|mem| mem.entries.any_key_in(start, end) && at_or_below == 0"];
+    "R3: range tombstones do not look at level 0", "lives", SEEDS, [
+        "src/db/merge_job.rs": "for level in 0..LEVELS {" => "for level in 1..LEVELS {"];
+    "R3: range tombstones do not look at deeper levels", "lives", SEEDS, [
+        "src/db/merge_job.rs": "for level in 0..LEVELS {" => "for level in 0..1 {"];
+    "R3: range tombstones pass over a table's last key", "lives", SEEDS, [
+        "src/db/merge_job.rs": "after.push(0);" => ""];
+    "R3: range tombstones do not wait for snapshots", "lives", SEEDS, [
+        "src/merge/collect.rs": "Verdict::Keep => kept.push(*stamp)," => "Verdict::Keep if stamp.timestamp > self.rules.floor || newer.is_some_and(|newer| newer <= self.rules.floor) => kept.push(*stamp),",
+        "src/merge/collect.rs": "Verdict::DropIfLast => last = Some(*stamp)," => "Verdict::Keep | Verdict::DropIfLast => last = Some(*stamp),"];
     // Reads.
     "reads: a lookup ends at the first version found", "lives", SEEDS, [
         "src/merge/lookup.rs": "let on_time = |stamp: Stamp| !stamp.late;" => "let on_time = |stamp: Stamp| stamp.timestamp > 0;"];
     "reads: what expires now is still there", "lives", SEEDS, [
         "src/merge/lookup.rs": "expires_at > now))" => "expires_at >= now))"];
+    // File calls that fail.
+    "L2: a sync of the log that failed is tried again", "faults", FAULTS, [
+        "src/log/writer.rs": "if let Err(error) = segment.file.sync() {" => "if let Err(error) = segment.file.sync().or_else(|_| segment.file.sync()) {",
+        "src/fs/fault/mod.rs": "self.failed.store(true, Ordering::Release);" => "self.failed.store(operation != Operation::Sync, Ordering::Release);"];
+    "L2: a sync of the directory that failed is tried again", "faults", FAULTS, [
+        "src/log/writer.rs": "let synced = self.env.fs.sync_dir(Purpose::Directory, &self.env.dir)" => "let synced = self.env.fs.sync_dir(Purpose::Directory, &self.env.dir).or_else(|_| self.env.fs.sync_dir(Purpose::Directory, &self.env.dir))",
+        "src/fs/database.rs": "self.fs.sync_dir(purpose, dir).inspect_err(|_| *failed = true)" => "self.fs.sync_dir(purpose, dir).inspect_err(|_| *failed = false)"];
+    "L2: a sync of the manifest that failed is tried again", "faults", FAULTS, [
+        "src/manifest/writer.rs": "self.file.append(&frame).and_then(|()| self.file.sync());" => "self.file.append(&frame).and_then(|()| self.file.sync().or_else(|_| self.file.sync()));",
+        "src/fs/fault/mod.rs": "self.failed.store(true, Ordering::Release);" => "self.failed.store(operation != Operation::Sync, Ordering::Release);"];
+    "L2: the log goes on behind an append that failed", "faults", FAULTS, [
+        "src/log/writer.rs": "return Err(self.failure.set(Error::io(FileKind::Log.path(&self.env.dir, active.number), error)));" => "return Err(Error::io(FileKind::Log.path(&self.env.dir, active.number), error));",
+        "src/db/commit.rs": "&[&head, operations]).map_err(|error| self.fail(error))?" => "&[&head, operations])?",
+        "src/fs/fault/mod.rs": "self.failed.store(true, Ordering::Release);" => "self.failed.store(operation != Operation::Append, Ordering::Release);"];
+    "L2: a table is named though its sync has failed", "faults", FAULTS, [
+        "src/table/block.rs": "and_then(|mut file| file.sync()).at_path" => "and_then(|mut file| file.sync().or(Ok(()))).at_path"];
+    "L2: the names of tables count though their sync has failed", "faults", FAULTS, [
+        "src/table/writer.rs": "self.fs.sync_dir(self.purpose, &self.dir).at_path(&self.dir)?;" => "drop(self.fs.sync_dir(self.purpose, &self.dir));",
+        "src/fs/database.rs": "self.fs.sync_dir(purpose, dir).inspect_err(|_| *failed = true)" => "self.fs.sync_dir(purpose, dir).inspect_err(|_| *failed = false)"];
+    "L3: what an undecided flush has written is removed", "faults", FAULTS, [
+        "src/db/flush.rs": "        })?;
+        for one in flushed.iter().filter(" => "        }).inspect_err(|_| flushed.iter().for_each(|one| one.outcome.give_up()))?;
+        for one in flushed.iter().filter("];
+    "L3: what an undecided compaction has written is removed", "faults", FAULTS, [
+        "src/db/compaction_job.rs": "self.replace_tables(job.keyspace, changes, &added, &removed)?;
+        if took_late" => "self.replace_tables(job.keyspace, changes, &added, &removed).inspect_err(|_| outcome.give_up())?;
+        if took_late"];
+    "resume: the failed segment is not covered", "faults", FAULTS, [
+        "src/db/resume.rs": "let mut changes = vec![Change::LogStart { ordinal: start.ordinal, position: start.position.0 }];" => "let mut changes = Vec::new();",
+        "src/db/resume.rs": "FileKind::Log => true," => "FileKind::Log => false,"];
+    "resume: undecided commits are made durable", "faults", FAULTS, [
+        "src/db/resume.rs": "flush_all(keyspace, horizon.sequence, start.position)" => "flush_all(keyspace, u64::MAX, start.position)"];
+    "resume: what was flushed counts as logged still", "faults", FAULTS, [
+        "src/db/resume.rs": "changes.push(Change::KeyspaceLog { id, position: start.position.0 });" => "",
+        "src/db/resume.rs": "let mut changes = vec![Change::LogStart { ordinal: start.ordinal, position: start.position.0 }];" => "let mut changes = Vec::new();",
+        "src/db/resume.rs": "FileKind::Log => true," => "FileKind::Log => false,"];
+    "resume: the last timestamp is not named", "faults", FAULTS, [
+        "src/db/resume.rs": "if horizon.last_timestamp > known.last_timestamp {" => "if horizon.last_timestamp == 0 {"];
+    "close: a failure that stands is passed over", "faults", FAULTS, [
+        "src/db/close.rs": "self.check_sound().and_then(|()| self.settle())" => "self.check_sound().map_or(Ok(()), |()| self.settle())"];
+    "close: a failure of its own is passed over", "faults", FAULTS, [
+        "src/db/close.rs": "self.check_sound().and_then(|()| self.settle())" => "self.check_sound().map(|()| drop(self.settle()))"];
+    // A disk that is full.
+    "full: an opening fails", "disk-full", FULL, [
+        "src/db/open.rs": "Err(error) if is_full(&error) => drop(engine.fail(error))," => "Err(error) if is_full(&error) && engine.options.read_only => drop(engine.fail(error)),"];
+    "full: what a merge has written stays", "disk-full", FULL, [
+        "src/db/merge_job.rs": "self.last.filter(|number| !finished(*number))" => "self.last.filter(|number| finished(*number))"];
+    "full: what an opening has copied stays", "disk-full", FULL, [
+        "src/db/open.rs": "copied.inspect_err(|_| self.give_up_copy(&log, found))?;" => "copied?;"];
+    "full: a manifest that could not be made stays", "disk-full", FULL, [
+        "src/manifest/writer.rs": "write().inspect_err(|_| drop(fs.remove(Purpose::Manifest, &path)))?;" => "write()?;"];
+    "full: what failures have left stays when it resumes", "disk-full", FULL, [
+        "src/db/resume.rs": "        self.sweep(manifest);" => ""];
+    "full: the failure does not say that it is for want of room", "disk-full", FULL, [
+        "src/log/writer.rs": "let from_system = error.raw_os_error()" => "let error = &std::io::Error::other(error.to_string()); let from_system = error.raw_os_error()"];
+    // Threads that commit while the power goes.
+    "busy: a sync covers what was appended while it ran", "busy-cuts", IMAGES, [
+        "src/log/writer.rs": "self.synced.store(target.0, Ordering::Release);" => "self.synced.store(self.end().0, Ordering::Release);"];
+    "busy: who waits for a sync that another leads returns with it", "busy-cuts", IMAGES, [
+        "src/log/group.rs": "                self.led.wait(&mut leading);
+                continue;" => "                self.led.wait(&mut leading);
+                return Ok(());"];
     // What is read from a disk that is not what was written.
     "damage: a history block's checksum is not looked at", "corruption", DAMAGES, [
         "src/table/block.rs": "if checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {" => "if kind != BlockKind::History && checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {"];
@@ -156,11 +245,13 @@ pub const MUTANTS: &[CodeMutant] = mutants![
     "damage: a manifest is not held against the log", "corruption", DAMAGES, [
         "src/manifest/load.rs": "if number == self.number && len > self.len {" => "if number == self.number && len > self.len + u64::MAX / 2 {"];
     "damage: a whole log is blamed for what the manifest has lost", "corruption", DAMAGES, [
-        "src/db/open.rs": "Ok(Some((number, len))) => loaded.check_proof(number, len).err().unwrap_or(error)," => "Ok(Some((number, len))) => loaded.check_proof(number, len).and(Err(())).unwrap_or(error),"];
+        "src/db/open.rs": "Ok(Some((number, len))) => loaded.check_proof(number, len).err().unwrap_or(error)," => "Ok(Some((number, len))) => loaded.check_proof(number, len).err().filter(|_| false).unwrap_or(error),"];
     "damage: a log may end below what is proved", "corruption", DAMAGES, [
         "src/log/plan.rs": "if reached.end < reached.proved || following <= expectation.proved.ordinal {" => "if following <= expectation.proved.ordinal {"];
     "damage: proofs behind damage are not looked for", "corruption", DAMAGES, [
         "src/log/reader.rs": "None => offset += 1," => "None => return Ok(proved),"];
+    "damage: what records say is synced does not count", "corruption", DAMAGES, [
+        "src/log/reader.rs": "proved = proved.max(header.synced);" => ""];
     "damage: a record's length is believed before its checksum", "corruption", DAMAGES, [
         "src/log/record.rs": "let crc = decoder.u32().ok()?;" => "let crc = decoder.u32().ok()?; std::hint::black_box(vec![0u8; len.min(1 << 28) as usize]);"];
     "damage: verify passes over long histories", "corruption", DAMAGES, [

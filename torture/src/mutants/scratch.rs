@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Found;
 use super::code::{CodeMutant, Until};
+use crate::campaign::Counts;
 use crate::ledger::{Entry, Ledger};
 
 /// A program that takes longer hangs, which is one way of finding a fault.
@@ -115,7 +116,8 @@ impl Scratch {
         };
         let done: Vec<Entry> = Ledger::new(Some(self.ledger.clone())).entries()?;
         let rounds: u64 = done.iter().map(|entry| entry.rounds).sum();
-        let counts = done.last().map(|entry| entry.counts.to_string()).unwrap_or_default();
+        let mut counts = Counts::default();
+        done.iter().for_each(|entry| counts.add_all(&entry.counts));
         Ok(Found {
             name: mutant.name.to_owned(),
             program: mutant.program.to_owned(),
