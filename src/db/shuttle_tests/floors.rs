@@ -61,7 +61,7 @@ fn shuttle_a_snapshot_keeps_what_it_sees_from_merges_that_raise_the_floor() {
 #[test]
 fn shuttle_a_snapshot_is_in_the_list_of_a_merge_or_sees_its_floor() {
     for at in [None, Some(1)] {
-        explore(800, move || {
+        explore(2000, move || {
             let pair = Pair::open(stepped(), Retention::Latest);
             pair.commit("1", CommitOptions::new()).unwrap();
             let merge = start(&pair, |pair| {
