@@ -42,6 +42,11 @@ impl Model {
     }
 }
 
+/// How often something is done; under an interpreter, far less often.
+const fn times(usually: u64, interpreted: u64) -> u64 {
+    if cfg!(miri) { interpreted } else { usually }
+}
+
 /// Keys that are prefixes of each other, and neighbours of those.
 fn some_key(rng: &mut StdRng) -> Vec<u8> {
     let len = rng.random_range(0..4);
@@ -96,7 +101,7 @@ fn older_versions(cursor: &mut MemtableCursor, timestamp: Timestamp) -> Vec<Stor
 // S1, S2
 #[test]
 fn gets_agree_with_a_model() {
-    for seed in 0..40 {
+    for seed in 0..times(40, 2) {
         println!("seed {seed}");
         let rng = &mut StdRng::seed_from_u64(seed);
         let (memtable, model) = some_memtable(rng, 200, 0);
@@ -120,7 +125,7 @@ fn gets_agree_with_a_model() {
 // S1, S2: a cursor goes anywhere and turns anywhere, and sees what the model sees.
 #[test]
 fn cursors_agree_with_a_model_in_both_directions() {
-    for seed in 0..150 {
+    for seed in 0..times(150, 2) {
         println!("seed {seed}");
         let rng = &mut StdRng::seed_from_u64(seed);
         let points = if seed % 3 == 0 { 20 } else { 600 };
@@ -284,7 +289,7 @@ fn of_equal_timestamps_the_later_arrival_counts() {
 
 #[test]
 fn range_tombstones_agree_with_brute_force() {
-    for seed in 0..150 {
+    for seed in 0..times(150, 2) {
         println!("seed {seed}");
         let rng = &mut StdRng::seed_from_u64(seed);
         let ranges = rng.random_range(1..40);
@@ -369,7 +374,8 @@ fn totals_count_points_and_range_tombstones() {
 // V1: what is above the visible sequence is never seen, and what is visible never changes, while others insert.
 #[test]
 fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
-    const KEYS: u64 = 300;
+    const KEYS: u64 = times(300, 12);
+    const INSERTS: u64 = times(20_000, 60);
     let memtable = Arc::new(Memtable::new());
     let name = |i: u64| Bytes::from(format!("key{i:05}"));
     for i in 0..KEYS {
@@ -400,11 +406,11 @@ fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
             let memtable = &memtable;
             scope.spawn(move || {
                 let rng = &mut StdRng::seed_from_u64(writer);
-                for i in 0..20_000 {
+                for i in 0..INSERTS {
                     let sequence = KEYS + 2 * i + writer;
                     let key = name(rng.random_range(0..3 * KEYS));
                     memtable.insert(key.clone(), stamp(rng.random_range(1..1000), sequence), None, None);
-                    if i % 500 == 0 {
+                    if i % (INSERTS / 40).max(20) == 0 {
                         let end = Some(Slice::copy_of(&name(3 * KEYS)));
                         let stamp = stamp(2000, sequence);
                         memtable.insert_range(RangeTombstone { start: Slice::sharing(&key), end, stamp });
@@ -416,7 +422,7 @@ fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
             let (memtable, check) = (&memtable, &check);
             scope.spawn(move || {
                 let mut cursor = memtable.cursor(KEYS - 1);
-                for round in 0..30 {
+                for round in 0..times(30, 2) {
                     check(&mut cursor, (round + reader) % 2 == 0);
                     for i in 0..KEYS {
                         let found = memtable.get(&name(3 * i), Timestamp::MAX, KEYS - 1).unwrap();
@@ -427,7 +433,7 @@ fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
             });
         }
     });
-    assert_eq!(memtable.len(), usize::try_from(KEYS + 40_000).unwrap());
+    assert_eq!(memtable.len(), usize::try_from(KEYS + 2 * INSERTS).unwrap());
     check(&mut memtable.cursor(KEYS - 1), true);
     let all: BTreeSet<_> = (0..3 * KEYS).map(name).collect();
     let mut cursor = memtable.cursor(Sequence::MAX);
