@@ -127,7 +127,7 @@ impl Scratch {
         built(&output)?;
         let said = String::from_utf8_lossy(&output.stdout);
         let messages = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let tests = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+        let tests = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
         tests.ok_or_else(|| io::Error::other("cargo names no tests that it has built"))
     }
 
