@@ -2,9 +2,11 @@
 //!
 //! *Sync mutants* lie in the simulated disk ([`Lie`](crate::disk::Lie)): a sync does nothing and says that it did.
 //! *Code mutants* are changes of the engine's source, each applied to a copy of this checkout that is then built and
-//! tried. The engine itself has no switch for any of them.
+//! tried: by a program, or, where only the order of steps shows the fault, by the tests behind a model checker. The
+//! engine itself has no switch for any of them.
 
 pub mod code;
+mod order;
 mod scratch;
 pub mod sync;
 
@@ -58,10 +60,14 @@ pub fn run(choice: &Choice, ledger: &Ledger, target: &Path) -> io::Result<bool> 
     }
     if choice.code {
         let mutants: Vec<_> = code::MUTANTS.iter().filter(|mutant| wanted(mutant.name)).collect();
-        if !mutants.is_empty() {
+        let order: Vec<_> = order::MUTANTS.iter().filter(|mutant| wanted(mutant.name)).collect();
+        if !mutants.is_empty() || !order.is_empty() {
             let scratch = scratch::Scratch::make(target)?;
             for mutant in mutants.into_iter().take_while(|_| in_time()) {
                 found.push(show(scratch.run(mutant, choice.first_seed)?));
+            }
+            for mutant in order.into_iter().take_while(|_| in_time()) {
+                found.push(show(scratch.run_tests(mutant)?));
             }
         }
     }

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Found;
-use super::code::{CodeMutant, Until};
+use super::code::{Change, CodeMutant, Until};
+use super::order::OrderMutant;
 use crate::campaign::Counts;
 use crate::ledger::{Entry, Ledger};
 
@@ -43,22 +44,57 @@ impl Scratch {
     /// # Errors
     /// The fault cannot be taken out again.
     pub fn run(&self, mutant: &CodeMutant, first_seed: u64) -> io::Result<Found> {
+        self.planted(mutant.name, mutant.program, mutant.changes, || {
+            self.build()?;
+            self.attempt(mutant, first_seed)
+        })
+    }
+
+    /// The same for a fault that tests must find.
+    ///
+    /// # Errors
+    /// The fault cannot be taken out again.
+    pub fn run_tests(&self, mutant: &OrderMutant) -> io::Result<Found> {
+        self.planted(mutant.name, mutant.checker, mutant.changes, || {
+            let tests = self.build_tests(mutant.checker)?;
+            let mut command = Command::new(tests);
+            command.args([mutant.tests, "--nocapture"]).current_dir(&self.dir);
+            let began = Instant::now();
+            let (status, told) = told_until_end(&mut command)?;
+            let caught = status.is_none_or(|status| !status.success());
+            Ok(Found {
+                name: mutant.name.to_owned(),
+                program: mutant.checker.to_owned(),
+                caught_after: caught.then(|| mutant.tests.to_owned()),
+                message: if status.is_some() { message(&told) } else { "it hangs".to_owned() },
+                seconds: began.elapsed().as_secs(),
+            })
+        })
+    }
+
+    fn planted(
+        &self,
+        name: &str,
+        program: &str,
+        changes: &[Change],
+        attempt: impl FnOnce() -> io::Result<Found>,
+    ) -> io::Result<Found> {
         let mut intact = Vec::new();
         let mut plant = || {
-            for change in mutant.changes {
+            for change in changes {
                 let path = self.dir.join(change.file);
                 let text = fs::read_to_string(&path)?;
                 let planted = change.apply(&text).map_err(io::Error::other)?;
                 intact.push((path.clone(), text));
                 fs::write(path, planted)?;
             }
-            self.build()
+            Ok(())
         };
-        let found = plant().and_then(|()| self.attempt(mutant, first_seed));
+        let found = plant().and_then(|()| attempt());
         intact.iter().rev().try_for_each(|(path, text)| fs::write(path, text))?;
         Ok(found.unwrap_or_else(|error| Found {
-            name: mutant.name.to_owned(),
-            program: mutant.program.to_owned(),
+            name: name.to_owned(),
+            program: program.to_owned(),
             caught_after: None,
             message: error.to_string(),
             seconds: 0,
@@ -76,10 +112,24 @@ impl Scratch {
             .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true")
             .env("RUSTFLAGS", "-Awarnings")
             .output()?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(io::Error::other(format!("the mutant does not build:\n{}", String::from_utf8_lossy(&output.stderr))))
+        built(&output)
+    }
+
+    /// The engine's own tests behind a model checker.
+    fn build_tests(&self, checker: &str) -> io::Result<PathBuf> {
+        let output = Command::new(env!("CARGO"))
+            .args(["test", "--quiet", "-p", "strandline", "--lib", "--no-run", "--message-format=json"])
+            .args(["--config", "profile.test.package.strandline.opt-level=0"])
+            .current_dir(&self.dir)
+            .env("CARGO_TARGET_DIR", self.target.with_file_name(checker))
+            .env("CARGO_PROFILE_TEST_DEBUG", "false")
+            .env("RUSTFLAGS", format!("-Awarnings --cfg {checker}"))
+            .output()?;
+        built(&output)?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let messages = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let tests = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
+        tests.ok_or_else(|| io::Error::other("cargo names no tests that it has built"))
     }
 
     fn attempt(&self, mutant: &CodeMutant, first_seed: u64) -> io::Result<Found> {
@@ -90,28 +140,13 @@ impl Scratch {
             Until::Rounds(rounds) => command.args(["--rounds", &rounds.to_string()]),
             Until::Minutes(minutes) => command.args(["--minutes", &minutes.to_string()]),
         };
-        command.arg("--ledger").arg(&self.ledger).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("--ledger").arg(&self.ledger);
         let began = Instant::now();
-        let mut child = command.spawn()?;
-        let stderr = child.stderr.take();
-        let reader = std::thread::spawn(move || stderr.map(io::read_to_string));
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break Some(status);
-            }
-            if began.elapsed() > PATIENCE {
-                child.kill()?;
-                child.wait()?;
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let told = reader.join().ok().flatten().transpose()?.unwrap_or_default();
-        let message = told.lines().skip_while(|line| !line.starts_with("panicked at")).take(2).collect::<Vec<_>>();
+        let (status, told) = told_until_end(&mut command)?;
         let (caught, message) = match status.map(|status| status.code()) {
             None | Some(Some(3)) => (true, "it hangs".to_owned()),
             Some(Some(0)) => (false, String::new()),
-            Some(Some(1)) => (true, message.join("\n")),
+            Some(Some(1)) => (true, message(&told)),
             Some(code) => (true, format!("the process ended with {code:?}")),
         };
         let done: Vec<Entry> = Ledger::new(Some(self.ledger.clone())).entries()?;
@@ -126,6 +161,38 @@ impl Scratch {
             seconds: began.elapsed().as_secs(),
         })
     }
+}
+
+fn built(output: &Output) -> io::Result<()> {
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the mutant does not build:\n{}", String::from_utf8_lossy(&output.stderr))))
+}
+
+/// What a program says until it ends, and how it ends; `None`: not at all.
+fn told_until_end(command: &mut Command) -> io::Result<(Option<ExitStatus>, String)> {
+    let began = Instant::now();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take();
+    let reader = std::thread::spawn(move || stderr.map(io::read_to_string));
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if began.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    Ok((status, reader.join().ok().flatten().transpose()?.unwrap_or_default()))
+}
+
+/// Where it panicked first, and why.
+fn message(told: &str) -> String {
+    told.lines().skip_while(|line| !line.contains("panicked at")).take(2).collect::<Vec<_>>().join("\n")
 }
 
 /// The checkout that this program was built from.

@@ -1,0 +1,80 @@
+//! Faults that only another order of steps shows, each with the tests that must find it.
+
+use super::code::Change;
+
+pub struct OrderMutant {
+    pub name: &'static str,
+    pub changes: &'static [Change],
+    /// What stands behind the engine's locks, atomics and threads: `loom` or `shuttle`.
+    pub checker: &'static str,
+    /// What the names of the tests begin with.
+    pub tests: &'static str,
+}
+
+macro_rules! mutants {
+    ($($name:literal, $checker:literal, $tests:literal, [$($file:literal: $from:literal => $to:literal),+ $(,)?];)*) => {
+        &[$(OrderMutant {
+            name: $name,
+            changes: &[$(Change { file: $file, from: $from, to: $to }),+],
+            checker: $checker,
+            tests: $tests,
+        }),*]
+    };
+}
+
+pub const MUTANTS: &[OrderMutant] = mutants![
+    // Views and horizons.
+    "V1: a view does not look whether the world has changed", "loom", "loom_a_memtable_leaves", [
+        "src/db/current.rs": "            if Arc::ptr_eq(&world, &self.world.load()) {\n                return View" => "            if Arc::ptr_eq(&world, &world) {\n                return View"];
+    "V1: a read does not look whether the world has changed", "loom", "loom_a_view_shows", [
+        "src/db/current.rs": "            if Arc::ptr_eq(&world, &self.world.load()) {\n                return read" => "            if Arc::ptr_eq(&world, &world) {\n                return read"];
+    "V1: the count of horizons is stored without order", "loom", "loom_a_horizon_is_whole", [
+        "src/db/current.rs": "self.count.store(count, Ordering::Release);" => "self.count.store(count, Ordering::Relaxed);"];
+    "V1: a memtable is flushed before all in it is published", "shuttle", "shuttle_every_view", [
+        "src/db/flush.rs": "if !self.in_flight.wait_published(unit.sequence, &self.current.published) {" => "if self.in_flight.wait_published(0, &self.current.published) && unit.sequence == 0 {"];
+    "V1: memtables are sealed without the commit lock", "shuttle", "shuttle_every_view", [
+        "src/db/flush.rs": "        let mems = self.current.change(|world| {\n            let mut together" => "        let mems = MutexGuard::unlocked(state, || self.current.change(|world| {\n            let mut together",
+        "src/db/flush.rs": "            Ok((next, mems))\n        })?;" => "            Ok((next, mems))\n        }))?;"];
+    "V2: what is not done is published", "loom", "loom_commits_are_published", [
+        "src/db/pipeline.rs": "if front.state != EntryState::Done || " => "if front.state == EntryState::Abandoned || "];
+    "V2: a commit returns before it is published", "loom", "loom_commits_are_published", [
+        "src/db/pipeline.rs": "        while published.horizon().sequence < sequence {\n            if let" => "        while published.horizon().sequence < sequence.min(0) {\n            if let"];
+    "V2: a commit is published before it is applied", "shuttle", "shuttle_every_view", [
+        "src/db/commit.rs": "        let applied = Apply {" => "        self.in_flight.publish(last_sequence, &self.current.published)?;\n        let applied = Apply {"];
+    // Floors.
+    "R1: a snapshot looks at the floors before it registers", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
+        "src/db/snapshot.rs": "            let snapshot = Self::registered(session, last, engine.now(last));" => "            let floors = engine.world().keyspaces().iter().map(|one| one.core.floor()).max().unwrap_or(0);\n            let snapshot = Self::registered(session, last, engine.now(last));",
+        "src/db/snapshot.rs": "if snapshot.floors().all(|(_, floor)| floor <= last) {" => "if floors <= last {"];
+    "R1: a snapshot of a time looks at the floors before it registers", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
+        "src/db/snapshot.rs": "        let snapshot = Self::registered(session, timestamp, timestamp);\n" => "        let world = engine.world();\n        let floors = world.keyspaces().iter().map(|one| (one.core.id, one.core.floor()));\n        let refused: Vec<_> = floors.filter(|(_, floor)| *floor > timestamp).collect();\n        let snapshot = Self::registered(session, timestamp, timestamp);\n",
+        "src/db/snapshot.rs": "        let refused: Vec<_> = snapshot.floors().filter(|(_, floor)| *floor > timestamp).collect();\n" => ""];
+    "R1: a merge raises the floor after it has looked at the snapshots", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
+        "src/db/retention.rs": "        core.raise_floor(floor, log_end);\n        Ok(MergeFloor" => "        Ok(MergeFloor",
+        "src/db/flush.rs": "&|_| self.check_sound())?;" => "&|_| self.check_sound())?;\n            core.raise_floor(floor.floor, floor.log_end);"];
+    "R1: a flush looks at the world before it raises the floor", "shuttle", "shuttle_a_merge_knows_every_memtable", [
+        "src/db/flush.rs": "            let floor = self.raise_merge_floor(&core, Some(mem))?;" => "            let world = self.world();\n            let floor = self.raise_merge_floor(&core, Some(mem))?;",
+        "src/db/flush.rs": "            let world = self.world();\n            let Some(keyspace) = world.get(*id) else { continue };" => "            let Some(keyspace) = world.get(*id) else { continue };"];
+    "R1: a compaction looks at the world before it raises the floor", "shuttle", "shuttle_a_merge_knows_every_memtable", [
+        "src/db/compaction_job.rs": "        let floor = self.raise_merge_floor(&core, None)?;\n        // Looked at after the floor was raised (R1).\n        let world = self.world();" => "        let world = self.world();\n        let floor = self.raise_merge_floor(&core, None)?;"];
+    "R1: a merge does not wait for what was admitted at or below its floor", "shuttle", "shuttle_nothing_dead_is_revived", [
+        "src/db/retention.rs": "        if !self.in_flight.wait_published(reserved, &self.current.published) {\n            self.check_sound()?;\n            return Err(Error::Closed);\n        }\n        core.raise_floor" => "        core.raise_floor"];
+    "R1: commits are admitted below a floor that rises", "shuttle", "shuttle_nothing_dead_is_revived", [
+        "src/db/retention.rs": "        core.raise_admission_floor(floor);\n        let (" => "        let ("];
+    // Group sync.
+    "group sync: two lead at once", "loom", "loom_all_who_wait_for_a_sync", [
+        "src/log/group.rs": "            *leading = true;\n" => ""];
+    "group sync: who has led wakes nobody", "loom", "loom_all_who_wait_for_a_sync", [
+        "src/log/group.rs": "            self.led.notify_all();\n" => ""];
+];
+
+#[test]
+fn every_mutant_applies_and_its_tests_are_there() {
+    let tests =
+        ["src/db/loom_tests.rs", "src/log/loom_tests.rs", "src/db/shuttle_tests.rs", "src/db/shuttle_tests/floors.rs"];
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tests: String = tests.iter().map(|file| std::fs::read_to_string(root.join(file)).unwrap()).collect();
+    for mutant in MUTANTS {
+        super::code::assert_apply(mutant.name, mutant.changes);
+        assert!(mutant.tests.starts_with(mutant.checker) && tests.contains(&format!("fn {}", mutant.tests)));
+    }
+}
