@@ -50,8 +50,14 @@ impl Expectation {
         cut.unwrap_or(ordinal.saturating_add(1))
     }
 
+    /// Which segment comes before.
+    pub(super) fn before(&self, ordinal: u64) -> u64 {
+        let cut = self.cuts.iter().filter(|cut| cut.next_ordinal == ordinal).map(|cut| cut.ordinal).max();
+        cut.unwrap_or(ordinal.saturating_sub(1))
+    }
+
     /// Which segment is the first: where a cut stands at the very start, nothing is needed of the segment that it cuts.
-    fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> u64 {
         let cut = |cut: &&Cut| cut.ordinal == self.start.ordinal && cut.end <= self.start.position;
         self.cuts.iter().filter(cut).map(|cut| cut.next_ordinal).max().unwrap_or(self.start.ordinal)
     }

@@ -21,9 +21,13 @@ use super::recovery::list;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::Result;
 use crate::error::Error;
-use crate::format::{FileKind, FileNumber, MAY_SKIP, Reason};
+use crate::format::{COUNTER_LIMIT, FileKind, FileNumber, MAY_SKIP, Reason};
 use crate::fs::Fs;
 use place::{Candidate, UNKNOWN, candidates};
+
+/// No log comes as far as this, in positions or ordinals, and what says that it did is not believed: a database that went
+/// on behind it would soon have none left.
+pub(crate) const FARTHEST: u64 = COUNTER_LIMIT / 2;
 
 /// What salvage found.
 #[derive(Debug, Default)]
@@ -132,7 +136,8 @@ pub(crate) fn salvage(
             }
             is_first = false;
             let walked = walk(dir, candidate, expectation.start.position, proved, &mut salvaged, apply)?;
-            (at, ended) = (Some(walked.end), walked.torn);
+            let least = if from_start { expectation.start.position } else { LogPosition(0) };
+            (at, ended) = (Some(walked.end.max(least)), walked.torn);
             reasons.extend(walked.reasons);
         }
         if !reasons.is_empty() {

@@ -10,9 +10,9 @@
 
 use std::path::Path;
 
-use super::{Salvaged, SalvagedSegment};
+use super::{FARTHEST, Salvaged};
 use crate::Result;
-use crate::format::FileNumber;
+use crate::format::{DecodeError, FileNumber};
 use crate::fs::Fs;
 use crate::log::LogPosition;
 use crate::log::mark::ManifestMark;
@@ -37,7 +37,7 @@ pub(super) struct Candidate {
 
 /// A header for reading records whose place in the log is not known.
 pub(super) const UNKNOWN: SegmentHeader =
-    SegmentHeader { ordinal: 0, start: LogPosition(u64::MAX / 2), synced: LogPosition(0) };
+    SegmentHeader { ordinal: 0, start: LogPosition(FARTHEST), synced: LogPosition(0) };
 
 /// The segments that are not known to be dead, in order.
 pub(super) fn candidates(
@@ -49,7 +49,11 @@ pub(super) fn candidates(
     let mut found = Vec::new();
     for number in list(fs, dir)? {
         let mut reader = SegmentReader::open(fs, dir, number)?;
-        let header = reader.header()?;
+        let header = reader.header()?.and_then(|header| {
+            let is_sane = header.start.0 <= FARTHEST && header.ordinal <= FARTHEST;
+            let reason = "it lies further on than any log comes".into();
+            if is_sane { Ok(header) } else { Err(DecodeError { offset: 0, reason }) }
+        });
         found.push((number, reader, header));
     }
     let seen = found.iter().filter_map(|(.., header)| Some(header.as_ref().ok()?.ordinal)).max().unwrap_or(0);
@@ -72,10 +76,8 @@ pub(super) fn candidates(
                 (inferred, is_placed, Some(format!("its header is damaged: {}", damage.reason)))
             }
         };
-        if expectation.is_dead(header.ordinal) {
-            if let Some(damage) = damage {
-                salvaged.segments.push(SalvagedSegment { number, reason: damage });
-            }
+        // Not by an ordinal that is only inferred.
+        if damage.is_none() && expectation.is_dead(header.ordinal) {
             continue;
         }
         let limit = expectation.limit(header.ordinal).map_or(u64::MAX, |limit| header.offset_of(limit));
@@ -180,7 +182,7 @@ fn infer(
         least = least.max(LogPosition(synced.0.saturating_sub(offset - SEGMENT_HEADER_LEN as u64)));
     })?;
     let whole = reader.is_zero(UNKNOWN.offset_of(extent.end), u64::MAX)?;
-    let mut ordinal = next.map_or(expectation.start.ordinal.max(1), |next| next.ordinal.saturating_sub(1));
+    let mut ordinal = next.map_or(expectation.first().max(1), |next| expectation.before(next.ordinal));
     if let Some(before) = before {
         ordinal = expectation.after(before.header.ordinal);
         is_placed = begins_anew(reader, before, least)?;
