@@ -260,6 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_says_which_segments_follow_each_other() {
+        let expectation = expecting(at(3, 60), &[cut(4, 120, 7)]);
+        for (ordinal, before, after) in [(4, 3, 7), (7, 4, 8), (8, 7, 9)] {
+            assert_eq!((expectation.before(ordinal), expectation.after(ordinal)), (before, after), "{ordinal}");
+        }
+        // Of a log that was cut at its very start nothing but what follows is left.
+        assert_eq!(expecting(at(1, 0), &[cut(1, 0, 2)]).first(), 2);
+    }
+
+    #[test]
     fn a_segment_goes_on_if_ordinal_and_start_follow() {
         let expectation = expecting(at(3, 60), &[cut(4, 120, 7)]);
         let plan = plan(vec![segment(3, 50), segment(4, 100), segment(7, 120)], &expectation);
