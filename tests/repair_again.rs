@@ -7,8 +7,8 @@ use std::path::Path;
 
 use strandline::fs::{Fault, FaultKind, Operation, PowerCut, Purpose};
 use strandline::{
-    CommitOptions, Compression, Db, Durability, FaultFs, Keyspace, KeyspaceOptions, MemFs, Options, Retention,
-    WriteBatch,
+    CommitOptions, Compression, Db, Durability, FaultFs, Keyspace, KeyspaceOptions, ManifestFound, MemFs, Options,
+    Retention, WriteBatch,
 };
 use support::damage::{DIR, bytes_of, find, flip, keys, killed, names, of_kind, remove, remove_all, reopened};
 use support::small;
@@ -168,6 +168,28 @@ fn a_repair_is_not_undone_by_the_loss_of_its_manifest() {
         }
         assert_eq!(repaired_keys(&fs, &format!("manifest lost: {lost}")), 40);
     }
+}
+
+/// The older manifest may be the only one whose tables are all there; `CURRENT` knows better.
+#[test]
+fn a_repair_is_not_undone_by_the_loss_of_one_of_its_tables() {
+    let fs = MemFs::new();
+    let db = roomy(&fs).open(DIR).unwrap();
+    put_all(&keyspace(&db), "key", 80);
+    db.sync().unwrap();
+    put_all(&keyspace(&db), "proof", 1);
+    let fs = killed(&fs, db);
+    let segment = of_kind(&fs, ".log").pop().unwrap();
+    let at = find(&fs, &segment, b"key020");
+    flip(&fs, &segment, at);
+    roomy(&fs).memtable_bytes(2 << 10).repair(DIR).unwrap();
+    let tables = of_kind(&fs, ".table");
+    assert!(tables.len() > 3, "{tables:?}");
+    remove(&fs, &tables[1]);
+    let report = roomy(&fs).repair(DIR).unwrap();
+    assert_eq!((report.manifest, report.lost.len()), (ManifestFound::Whole, 1), "{report}");
+    let db = reopened(roomy(&fs), &report.to_string());
+    assert!(keys(&keyspace(&db)).len() > 40, "{report}");
 }
 
 /// The name of the copy may be in the page cache only, and a sync that succeeds now proves nothing. L2

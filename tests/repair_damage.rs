@@ -221,6 +221,35 @@ fn damage_to_a_block_without_rows_costs_no_row() {
     }
 }
 
+/// Without its end nothing in the file says where anything lies; blocks lie back to back.
+#[test]
+fn of_a_table_that_was_cut_short_the_blocks_are_kept_that_are_left() {
+    let fs = MemFs::new();
+    let db = roomy(&fs).open(DIR).unwrap();
+    for compression in [Compression::None, Compression::Lz4, Compression::Zstd(1)] {
+        let options = manual().compression(compression).block_bytes(400);
+        let keyspace = db.keyspace_with(&format!("{compression:?}"), options).unwrap();
+        put_all(&keyspace, 0..400);
+        (0..400).step_by(3).for_each(|n| _ = keyspace.put(format!("{n:04}"), "newer").unwrap());
+    }
+    db.flush().unwrap();
+    let fs = killed(&fs, db);
+    for victim in of_kind(&fs, ".table") {
+        let bytes = bytes_of(&fs, &victim);
+        fs.write_file(path(&victim), &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let report = roomy(&fs).repair(DIR).unwrap();
+    assert_eq!(report.lost.len(), 3, "{report}");
+    let db = reopened(roomy(&fs), &report.to_string());
+    for lost in report.lost.iter().map(|file| file.table.as_ref().unwrap()) {
+        assert!(lost.versions == 534 && lost.versions_kept > 200, "{report}");
+        let keyspace = db.keyspace(&lost.keyspace).unwrap();
+        let keys = keys(&keyspace);
+        assert!(keys.len() > 150 && keys.iter().zip(0..).all(|(key, n)| *key == format!("{n:04}")), "{report}");
+        assert_eq!(keyspace.history("0099", ..).unwrap().count(), 2, "{report}");
+    }
+}
+
 // ---- numbers that leave none above them ----
 
 /// Ten keys in a table, ten in the log.

@@ -93,20 +93,20 @@ pub(crate) fn salvage(
     // `CURRENT` is believed where it is not older than what the log knows: then any later manifest was never in use.
     let at_least = marked.map_or(FileNumber(0), |(number, _)| number);
     let named = witnesses.current.as_ref().and_then(|current| current.as_ref().ok()).copied();
-    if let Some(named) = named
-        && named >= at_least
-        && heard.iter().any(|(number, testimony, _)| *number == named && testimony.has_snapshot)
-    {
-        heard.retain(|(number, ..)| *number <= named);
-    }
-    // One that names tables which are not there, while those of an older one are, was prepared and never in use.
+    let believed = named.filter(|named| {
+        let is_whole = heard.iter().any(|(number, testimony, _)| number == named && testimony.has_snapshot);
+        *named >= at_least && is_whole
+    });
+    heard.retain(|(number, ..)| believed.is_none_or(|believed| *number <= believed));
+    // One that `CURRENT` does not name, and that names tables which are not there, while those of an older one are, was
+    // prepared and never in use.
     let all_there = |testimony: &Testimony| {
         let trees = testimony.state.keyspaces.values().map(|keyspace| &keyspace.tables);
         trees.flat_map(|tree| tree.iter()).all(|(_, table)| tables.contains(&table.number))
     };
     let newest = heard.iter().rposition(|(_, testimony, _)| testimony.has_snapshot);
     let fitting = heard.iter().rposition(|(_, testimony, _)| testimony.has_snapshot && all_there(testimony));
-    let base = fitting.or(newest);
+    let base = if believed.is_some() { newest } else { fitting.or(newest) };
     let mut later = heard.split_off(base.map_or(0, |base| base + 1));
     later.retain(|(_, testimony, _)| !testimony.has_snapshot);
     witnesses.testimony = heard.pop().map(|(_, testimony, _)| testimony);
