@@ -3,9 +3,12 @@
 
 mod support;
 
-use strandline::fs::{Fault, FaultKind};
-use strandline::{Compression, Db, Error, FaultFs, Keyspace, KeyspaceOptions, MemFs, Options, Retention, WriteBatch};
+use strandline::fs::{Fault, FaultKind, Purpose};
+use strandline::{
+    Compression, Db, Error, FaultFs, Fs, Keyspace, KeyspaceOptions, MemFs, Options, Retention, WriteBatch,
+};
 use support::damage::{DIR, bytes_of, flip, keys, killed, of_kind, path, remove_all, reopened};
+use support::forge::{change, varint};
 use support::{forge, small};
 
 /// Nothing is flushed, and no segment is left, unless somebody says so.
@@ -228,7 +231,7 @@ fn of_a_table_that_was_cut_short_the_blocks_are_kept_that_are_left() {
     let db = roomy(&fs).open(DIR).unwrap();
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd(1)] {
         let options = manual().compression(compression).block_bytes(400);
-        let keyspace = db.keyspace_with(&format!("{compression:?}"), options).unwrap();
+        let keyspace = db.keyspace_with(format!("{compression:?}"), options).unwrap();
         put_all(&keyspace, 0..400);
         (0..400).step_by(3).for_each(|n| _ = keyspace.put(format!("{n:04}"), "newer").unwrap());
     }
@@ -321,4 +324,23 @@ fn a_mark_cannot_say_that_numbers_are_used_up() {
         remove_all(&fs, ".manifest");
         all_is_there_and_goes_on(&fs, what);
     }
+}
+
+/// What an opening refuses is not healthy.
+#[test]
+fn a_keyspace_cannot_cover_more_of_the_log_than_was_synced() {
+    let fs = table_and_log();
+    forge::append_edit(&fs, 3, &change(6, &[&varint(0), &varint(1 << 40)]));
+    assert!(matches!(roomy(&fs.kill()).open(DIR), Err(Error::Corruption { .. })));
+    all_is_there_and_goes_on(&fs, "covered");
+}
+
+/// No repair puts aside what is no file, but it says what is in the way.
+#[test]
+fn a_directory_whose_number_leaves_none_above_it_is_named() {
+    let fs = table_and_log();
+    let name = format!("{}.table", (1u64 << 62) - 1);
+    fs.create_dir(Purpose::Directory, &path(&name)).unwrap();
+    assert!(matches!(roomy(&fs.kill()).open(DIR), Err(Error::Corruption { .. })));
+    assert!(matches!(roomy(&fs).repair(DIR), Err(Error::Io { path, .. }) if path.ends_with(&name)));
 }

@@ -5,6 +5,7 @@
 //! damaged, data blocks are found one behind the other.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::block::{BlockKind, BlockSource, Caching, Handle, MAX_PAYLOAD, TRAILER};
 use super::history::HistoryCursor;
@@ -70,7 +71,11 @@ impl TableReader {
             let known = found.get(&at).copied().map(|block| (BlockKind::Data, block));
             let block = match known {
                 Some(known) => Some(known),
-                None => self.source.block_at(at, [BlockKind::Data, BlockKind::History, BlockKind::HistoryIndex])?,
+                None => {
+                    let end = found.range(at..).next().map_or(self.source.len(), |(next, _)| *next);
+                    let kinds = [BlockKind::Data, BlockKind::History, BlockKind::HistoryIndex];
+                    self.source.block_at(at..end, kinds)?
+                }
             };
             at = match block {
                 Some((kind, block)) => {
@@ -90,15 +95,20 @@ impl TableReader {
 }
 
 impl BlockSource {
-    /// The block that begins at an offset, where no handle says how long it is: it ends where its checksum stands.
-    fn block_at<const N: usize>(&self, offset: u64, kinds: [BlockKind; N]) -> Result<Option<(BlockKind, Handle)>> {
+    /// The block that begins such a part of the file, where no handle says how long it is: it ends where its checksum
+    /// stands.
+    fn block_at<const N: usize>(
+        &self,
+        Range { start: offset, end }: Range<u64>,
+        kinds: [BlockKind; N],
+    ) -> Result<Option<(BlockKind, Handle)>> {
         let mut sums = kinds.map(|kind| (kind, checksum(kind as u8, self.number(), offset, &[])));
-        let end = self.len().min(offset.saturating_add(u64::from(MAX_PAYLOAD) + TRAILER));
+        let end = end.min(offset.saturating_add(u64::from(MAX_PAYLOAD) + TRAILER));
         let mut at = offset;
-        while at + TRAILER < end {
+        while at + TRAILER <= end {
             let len = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
             let bytes = self.read_bytes(at, len)?;
-            for (window, stored) in bytes.windows(TRAILER as usize).zip(at - offset..) {
+            for (window, stored) in bytes.windows(1 + size_of::<u32>()).zip(at - offset..) {
                 let &[codec, a, b, c, d] = window else { continue };
                 let there = u32::from_le_bytes([a, b, c, d]);
                 for (kind, sum) in &mut sums {

@@ -297,8 +297,9 @@ impl Members<'_> {
     /// From where on the log is to be applied.
     ///
     /// Behind all that tables cover; but from where the log is whole, if a table is lost that held anything from there
-    /// on, or if one may be that nobody knows of. Then commits that other tables hold come a second time, which changes
-    /// nothing: what is put over the tables is all that ever came later, so that a lookup may end at it (T2).
+    /// on, if one may be that nobody knows of, or if a segment may lie further on than it could be put. Then commits
+    /// that tables hold come a second time, which changes nothing: what is put over the tables is all that ever came
+    /// later, so that a lookup may end at it (T2).
     ///
     /// Not with late commits: of those an older one may be in the log alone, and what had hidden it dropped together
     /// with it.
@@ -309,13 +310,12 @@ impl Members<'_> {
         let synced = if self.evidence.exact { self.testimony.state.log.synced() } else { FARTHEST };
         let covered = known.max(in_tables).min(synced);
         let late = self.evidence.log.late || tables.clone().any(|meta| meta.late);
-        let Some(whole_from) = self.evidence.log.whole_from.filter(|_| !late) else { return covered };
-        let whole_from = whole_from.0.max(self.testimony.state.log.start_position);
+        let Some(LogPosition(whole_from)) = self.evidence.log.whole_from.filter(|_| !late) else { return covered };
         let is_lost = |meta: &Arc<TableMeta>| {
             let intact = matches!(self.evidence.tables.get(&meta.number), Some(Checked::Intact { .. }));
             !intact && log_end(meta) > whole_from
         };
-        if !self.evidence.exact || tables.into_iter().any(is_lost) { whole_from.min(covered) } else { covered }
+        if self.evidence.log_ends || tables.into_iter().any(is_lost) { whole_from.min(covered) } else { covered }
     }
 
     /// What a damaged table says of itself, if that much can be read.
