@@ -205,7 +205,7 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes as u64));
     let store = TableStore::new(Arc::clone(fs), dir.to_owned(), cache, options.max_open_files);
     let state = loaded.as_ref().map_or_else(fresh_state, |loaded| loaded.state.clone());
-    let synced = state.log.proved.position.0.max(state.log.start_position);
+    let synced = state.log.synced();
     if let Some(loaded) = &loaded
         && let Some(ahead) = state.keyspaces.values().find(|keyspace| keyspace.log_position > synced)
     {

@@ -14,6 +14,11 @@ pub(crate) fn checksum(kind: u8, file: FileNumber, offset: u64, parts: &[&[u8]])
     parts.iter().fold(crc32c::crc32c(&place), |crc, part| crc32c::crc32c_append(crc, part))
 }
 
+/// The checksum of what `sum` is of, and `part` behind it.
+pub(crate) fn checksum_on(sum: u32, part: &[u8]) -> u32 {
+    crc32c::crc32c_append(sum, part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ pub(crate) mod fuzzing;
 mod names;
 
 pub(crate) use bytes::{DecodeError, Decoder, Encode, Reason, shared_prefix};
-pub(crate) use checksum::checksum;
+pub(crate) use checksum::{checksum, checksum_on};
 pub(crate) use names::{FileKind, FileNumber, parse_file_name};
 
 /// The version of everything on disk. A change to any format raises it; until the first release older ones are refused.

@@ -51,6 +51,8 @@ pub struct DirEntry {
     pub name: String,
     /// Whether it is a regular file (not a directory, a link or anything else).
     pub is_file: bool,
+    /// Whether it is a directory (not a link to one).
+    pub is_dir: bool,
     /// Its length in bytes.
     pub len: u64,
 }

@@ -71,7 +71,8 @@ impl Fs for StdFs {
                 Err(error) => return Err(error),
             };
             if let Ok(name) = entry.file_name().into_string() {
-                entries.push(DirEntry { name, is_file: metadata.is_file(), len: metadata.len() });
+                let (is_file, is_dir) = (metadata.is_file(), metadata.is_dir());
+                entries.push(DirEntry { name, is_file, is_dir, len: metadata.len() });
             }
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));

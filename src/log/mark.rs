@@ -10,7 +10,7 @@
 //! stands somewhere in the log at all times.
 
 use crate::Timestamp;
-use crate::format::{DecodeError, Decoder, Encode, FileNumber};
+use crate::format::{COUNTER_LIMIT, DecodeError, Decoder, Encode, FileNumber};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ManifestMark {
@@ -52,11 +52,16 @@ impl ManifestMark {
             closed: from.u64()?,
             manual_floor: from.u64()?,
         };
-        if from.is_empty() {
-            Ok(Self { manifest, len, standing })
-        } else {
-            Err(from.error("a manifest mark is too long"))
+        if !from.is_empty() {
+            return Err(from.error("a manifest mark is too long"));
         }
+        // A repair goes on behind what it says, and there must be something left.
+        let numbers = [manifest.0, standing.file_number_bound.0];
+        let timestamps = [standing.last_timestamp, standing.closed, standing.manual_floor];
+        if numbers.iter().any(|number| *number >= COUNTER_LIMIT) || timestamps.contains(&Timestamp::MAX) {
+            return Err(from.error("a manifest mark says that numbers or timestamps are used up"));
+        }
+        Ok(Self { manifest, len, standing })
     }
 }
 

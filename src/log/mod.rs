@@ -60,7 +60,7 @@ pub(crate) use plan::{Cut, Expectation, LogStart, Proof};
 pub(crate) use reader::RecordRef;
 pub(crate) use record::{COMMIT, KEYSPACE};
 pub(crate) use recovery::{Recovered, copy_tail, recover};
-pub(crate) use salvage::{Marks, Salvaged, Usable, marks, salvage};
+pub(crate) use salvage::{FARTHEST, Marks, Salvaged, Usable, marks, salvage};
 pub(crate) use segment::SegmentInfo;
 pub(crate) use writer::{Log, LogEnv};
 

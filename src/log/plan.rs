@@ -50,8 +50,14 @@ impl Expectation {
         cut.unwrap_or(ordinal.saturating_add(1))
     }
 
+    /// Which segment comes before.
+    pub(super) fn before(&self, ordinal: u64) -> u64 {
+        let cut = self.cuts.iter().filter(|cut| cut.next_ordinal == ordinal).map(|cut| cut.ordinal).max();
+        cut.unwrap_or(ordinal.saturating_sub(1))
+    }
+
     /// Which segment is the first: where a cut stands at the very start, nothing is needed of the segment that it cuts.
-    fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> u64 {
         let cut = |cut: &&Cut| cut.ordinal == self.start.ordinal && cut.end <= self.start.position;
         self.cuts.iter().filter(cut).map(|cut| cut.next_ordinal).max().unwrap_or(self.start.ordinal)
     }
@@ -251,6 +257,16 @@ mod tests {
         // Two of one ordinal.
         let doubled = plan(vec![segment(3, 0), (FileNumber(99), segment(3, 0).1)], &expectation);
         assert_eq!((doubled.chain[0].number, doubled.dead), (FileNumber(99), vec![FileNumber(30)]));
+    }
+
+    #[test]
+    fn a_cut_says_which_segments_follow_each_other() {
+        let expectation = expecting(at(3, 60), &[cut(4, 120, 7)]);
+        for (ordinal, before, after) in [(4, 3, 7), (7, 4, 8), (8, 7, 9)] {
+            assert_eq!((expectation.before(ordinal), expectation.after(ordinal)), (before, after), "{ordinal}");
+        }
+        // Of a log that was cut at its very start nothing but what follows is left.
+        assert_eq!(expecting(at(1, 0), &[cut(1, 0, 2)]).first(), 2);
     }
 
     #[test]

@@ -127,15 +127,38 @@ fn head_at(file: &[u8], number: FileNumber, offset: usize) -> Option<Head> {
 /// Whether there is something behind the bad frame at `offset`, so that the frame was synced once and is not torn.
 pub(super) fn goes_on_after(file: &[u8], number: FileNumber, offset: usize) -> bool {
     let ends_within = head_at(file, number, offset).is_some_and(|head| head.payload.end < file.len());
-    // A torn payload may hold what looks like a frame by its head. So many, one within the other, nobody has torn.
-    let mut left = file.len().saturating_mul(LOOKS);
-    ends_within
-        || (offset + 1..file.len()).any(|later| {
-            let Some(head) = head_at(file, number, later).filter(|head| head.payload.end <= file.len()) else {
-                return false;
-            };
-            let spent = left < head.payload.len();
-            left = left.saturating_sub(head.payload.len());
-            spent || frame_at(file, number, later).is_some()
+    let mut search = Search::of(file);
+    ends_within || search.frame_from(file, number, offset + 1).is_some() || search.is_given_up()
+}
+
+/// A search for frames that lie anywhere. A torn payload may hold what looks like a frame by its head; so many, one
+/// within the other, nobody has torn.
+pub(super) struct Search {
+    /// How many more bytes are summed up before it is given up.
+    left: Option<usize>,
+}
+
+impl Search {
+    pub(super) fn of(file: &[u8]) -> Self {
+        Self { left: Some(file.len().saturating_mul(LOOKS)) }
+    }
+
+    /// The first frame from `offset` on.
+    pub(super) fn frame_from<'a>(
+        &mut self,
+        file: &'a [u8],
+        number: FileNumber,
+        offset: usize,
+    ) -> Option<Result<Frame<'a>, u8>> {
+        (offset..file.len()).find_map(|at| {
+            let left = self.left?;
+            let head = head_at(file, number, at).filter(|head| head.payload.end <= file.len())?;
+            self.left = left.checked_sub(head.payload.len());
+            self.left.and_then(|_| frame_at(file, number, at))
         })
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.left.is_none()
+    }
 }

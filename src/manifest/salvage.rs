@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::current;
 use super::edit::{Change, Edit, NotUnderstood};
-use super::file::{Frame, Role, check_header, frame_at, goes_on_after};
+use super::file::{Frame, Role, Search, check_header, frame_at, goes_on_after};
 use super::header::HEADER_BYTES;
 use super::load::read_bytes;
 use super::state::{KeyspaceId, KeyspaceState, ManifestState};
@@ -34,6 +34,11 @@ pub(crate) struct Testimony {
     pub(crate) complete: bool,
     /// Its snapshot was read whole: every keyspace made before is known.
     pub(crate) has_snapshot: bool,
+    /// Of every keyspace with a lower id it is known what became of it: it is in the state, or it was dropped. Of those
+    /// that were made later only what can be read behind the damage.
+    pub(crate) known_below: KeyspaceId,
+    /// Keyspaces that were dropped, as was read behind the damage.
+    pub(crate) dropped: BTreeSet<KeyspaceId>,
     /// Tables that were taken out and not put back: no repair may use them.
     pub(crate) removed: BTreeSet<FileNumber>,
     /// Keyspaces of which the order of tables is not known.
@@ -87,26 +92,27 @@ pub(crate) fn salvage(
     }
     // `CURRENT` is believed where it is not older than what the log knows: then any later manifest was never in use.
     let at_least = marked.map_or(FileNumber(0), |(number, _)| number);
-    if let Some(Ok(named)) = witnesses.current
-        && named >= at_least
-        && heard.iter().any(|(number, testimony, _)| *number == named && testimony.has_snapshot)
-    {
-        heard.retain(|(number, ..)| *number <= named);
-    }
-    // One that names tables which are not there, while those of an older one are, was prepared and never in use.
+    let named = witnesses.current.as_ref().and_then(|current| current.as_ref().ok()).copied();
+    let believed = named.filter(|named| {
+        let is_whole = heard.iter().any(|(number, testimony, _)| number == named && testimony.has_snapshot);
+        *named >= at_least && is_whole
+    });
+    heard.retain(|(number, ..)| believed.is_none_or(|believed| *number <= believed));
+    // One that `CURRENT` does not name, and that names tables which are not there, while those of an older one are, was
+    // prepared and never in use.
     let all_there = |testimony: &Testimony| {
         let trees = testimony.state.keyspaces.values().map(|keyspace| &keyspace.tables);
         trees.flat_map(|tree| tree.iter()).all(|(_, table)| tables.contains(&table.number))
     };
     let newest = heard.iter().rposition(|(_, testimony, _)| testimony.has_snapshot);
     let fitting = heard.iter().rposition(|(_, testimony, _)| testimony.has_snapshot && all_there(testimony));
-    let base = fitting.or(newest);
+    let base = if believed.is_some() { newest } else { fitting.or(newest) };
     let mut later = heard.split_off(base.map_or(0, |base| base + 1));
     later.retain(|(_, testimony, _)| !testimony.has_snapshot);
     witnesses.testimony = heard.pop().map(|(_, testimony, _)| testimony);
-    // A later one whose snapshot is damaged was never in use either if the log knows none so late.
+    // A later one whose snapshot is damaged was never in use either if neither log nor `CURRENT` knows one so late.
     let all = marked.is_none() || witnesses.testimony.is_none();
-    let in_use = |number: FileNumber| all || number <= at_least;
+    let in_use = |number: FileNumber| all || number <= at_least || named.is_some_and(|named| number <= named);
     for (number, _, bytes) in later.iter().filter(|(number, ..)| in_use(*number)) {
         let testimony = witnesses.testimony.get_or_insert_default();
         let before = testimony.state.clone();
@@ -128,6 +134,7 @@ impl Testimony {
         };
         let offset = self.hear_in_order(path, bytes, number, bytes.len())?;
         self.len = offset as u64;
+        self.known_below = if self.has_snapshot { self.state.next_keyspace_id } else { KeyspaceId(0) };
         // What lies behind the last edit and is no frame is an edit that a power cut tore.
         let torn = frame_at(bytes, number, offset).is_none() && !goes_on_after(bytes, number, offset);
         self.complete = self.has_snapshot && (torn || offset >= bytes.len());
@@ -166,11 +173,8 @@ impl Testimony {
 
     /// Takes in every frame from `offset` on, wherever one lies.
     fn hear_from(&mut self, path: &Path, bytes: &[u8], number: FileNumber, mut offset: usize) -> Result<()> {
-        while offset < bytes.len() {
-            let Some(frame) = frame_at(bytes, number, offset) else {
-                offset += 1;
-                continue;
-            };
+        let mut search = Search::of(bytes);
+        while let Some(frame) = search.frame_from(bytes, number, offset) {
             let frame = known(path, frame)?;
             if let Some(edit) = decoded(path, frame.payload)? {
                 let is_addition = |change: &&Change| matches!(change, Change::AddTable { .. });
@@ -202,12 +206,19 @@ impl Testimony {
         match change {
             Change::CreateKeyspace { id, name, options, created_at } => {
                 let taken = state.keyspace_named(name).is_some_and(|(other, _)| other != *id);
-                if self.nameless.contains(id) || (!taken && !state.keyspaces.contains_key(id)) {
+                let is_new = !taken && !state.keyspaces.contains_key(id) && !self.dropped.contains(id);
+                if self.nameless.contains(id) || is_new {
                     let made = state.keyspaces.entry(*id).or_insert_with(|| nameless(*id));
                     (made.name, made.options, made.created_at) = (name.clone(), (**options).clone(), *created_at);
                     self.nameless.remove(id);
                     state.next_keyspace_id = state.next_keyspace_id.max(KeyspaceId(id.0.saturating_add(1)));
                 }
+            }
+            Change::DropKeyspace { id } => {
+                self.dropped.insert(*id);
+                self.nameless.remove(id);
+                // Its making may be what was lost.
+                let _ = state.apply(&Edit::from(vec![change.clone()]));
             }
             Change::AddTable { keyspace, level, table } => {
                 if state.has_table(table.number) || !self.knows(*keyspace) {
@@ -220,9 +231,7 @@ impl Testimony {
                 let at =
                     |level| Edit::from(vec![Change::AddTable { keyspace: *keyspace, level, table: table.clone() }]);
                 // Where it lies does not matter any more; that it is named does.
-                if let Ok(next) = state.after(&at(*level)).or_else(|_| state.after(&at(0))) {
-                    *state = next;
-                }
+                let _ = state.apply(&at(*level)).or_else(|_| state.apply(&at(0)));
             }
             Change::RemoveTable { keyspace, number, .. } => {
                 let known = state.keyspaces.get(keyspace);
@@ -234,7 +243,7 @@ impl Testimony {
                     let _ = state.apply(&Edit::from(vec![change]));
                 }
             }
-            // What does not fit is older than what is known; a change that is refused changes nothing.
+            // What does not fit is older than what is known; one change that is refused changes nothing.
             change => drop(state.apply(&Edit::from(vec![change.clone()]))),
         }
     }
@@ -245,7 +254,7 @@ impl Testimony {
         if state.keyspaces.contains_key(&id) {
             return true;
         }
-        if self.has_snapshot && id < state.next_keyspace_id {
+        if id < self.known_below || self.dropped.contains(&id) {
             return false; // It was dropped.
         }
         state.keyspaces.insert(id, nameless(id));

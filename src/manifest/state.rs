@@ -105,7 +105,7 @@ impl ManifestState {
         Ok(next)
     }
 
-    /// Applies `edit`. After an error the state is of no use any more.
+    /// Applies `edit`. After an error the state is of no use any more, unless the edit was of one change.
     pub(super) fn apply(&mut self, edit: &Edit) -> Result<(), EditError> {
         let is_addition = |change: &&Change| matches!(change, Change::AddTable { .. });
         for change in edit.changes.iter().filter(|change| !is_addition(change)) {
@@ -117,6 +117,7 @@ impl ManifestState {
         Ok(())
     }
 
+    /// One that is refused changes nothing.
     fn apply_change(&mut self, change: &Change) -> Result<(), EditError> {
         match change {
             Change::CreateKeyspace { id, name, options, created_at } => {
@@ -150,10 +151,12 @@ impl ManifestState {
                 if number >= bound {
                     return Err(EditError::NumberBeyondBound { number, bound });
                 }
-                if !self.numbers.insert(number) {
+                if self.numbers.contains(&number) {
                     return Err(EditError::DuplicateTable { number });
                 }
-                self.keyspace_mut(*keyspace)?.tables.add(*level, Arc::clone(table))
+                self.keyspace_mut(*keyspace)?.tables.add(*level, Arc::clone(table))?;
+                self.numbers.insert(number);
+                Ok(())
             }
             Change::RemoveTable { keyspace, level, number } => {
                 self.keyspace_mut(*keyspace)?.tables.remove(*level, *number)?;
@@ -169,16 +172,13 @@ impl ManifestState {
             Change::LastTimestamp { timestamp } => rise("last timestamp", &mut self.last_timestamp, *timestamp),
             Change::Closed { timestamp } => rise("closed timestamp", &mut self.closed, *timestamp),
             Change::ManualFloor { floor } => rise("manual floor", &mut self.manual_floor, *floor),
-            Change::LogStart { ordinal, position } => {
-                rise("log start ordinal", &mut self.log.start_ordinal, *ordinal)?;
-                rise("log start position", &mut self.log.start_position, *position)?;
-                self.log.cuts.retain(|cut| cut.next_ordinal > *ordinal);
-                let cut_off = self.log.cuts.iter().any(|cut| cut.ordinal.saturating_add(1) < *ordinal);
-                if cut_off { Err(EditError::StartCutOff { ordinal: *ordinal }) } else { Ok(()) }
-            }
+            Change::LogStart { ordinal, position } => self.log.start(*ordinal, *position),
             Change::LogProved(proof) => {
-                rise("proved log segment", &mut self.log.proved.ordinal, proof.ordinal)?;
-                rise("proved log position", &mut self.log.proved.position.0, proof.position.0)
+                let mut proved = self.log.proved;
+                rise("proved log segment", &mut proved.ordinal, proof.ordinal)?;
+                rise("proved log position", &mut proved.position.0, proof.position.0)?;
+                self.log.proved = proved;
+                Ok(())
             }
             Change::LogCut(cut) => self.log.cut(*cut),
         }
@@ -247,6 +247,25 @@ impl KeyspaceState {
 }
 
 impl LogState {
+    /// Up to here the log is known to be on stable storage.
+    pub(crate) fn synced(&self) -> u64 {
+        self.proved.position.0.max(self.start_position)
+    }
+
+    /// What comes before is not needed any more.
+    fn start(&mut self, ordinal: u64, position: u64) -> Result<(), EditError> {
+        let (mut start_ordinal, mut start_position) = (self.start_ordinal, self.start_position);
+        rise("log start ordinal", &mut start_ordinal, ordinal)?;
+        rise("log start position", &mut start_position, position)?;
+        let left = |cut: &&Cut| cut.next_ordinal > ordinal;
+        if self.cuts.iter().filter(left).any(|cut| cut.ordinal.saturating_add(1) < ordinal) {
+            return Err(EditError::StartCutOff { ordinal });
+        }
+        self.cuts.retain(|cut| left(&cut));
+        (self.start_ordinal, self.start_position) = (start_ordinal, start_position);
+        Ok(())
+    }
+
     /// A cut replaces those at or behind its place: what they led to was never proved, and is cut off with the rest. It
     /// may stand right before the start: then the first segment itself is cut off.
     fn cut(&mut self, cut: Cut) -> Result<(), EditError> {

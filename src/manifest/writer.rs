@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::current;
 use super::edit::{Change, Edit};
 use super::file::{Role, frame, header};
+use super::load::{read_bytes, replay};
 use super::state::ManifestState;
 use crate::error::AtPath;
 use crate::format::{FileKind, FileNumber};
@@ -51,6 +52,13 @@ impl Manifest {
     /// Has `CURRENT` name what was prepared. After an error it names it or what it named before.
     pub(crate) fn take_over(&self) -> Result<()> {
         current::switch(&*self.fs, &self.dir)
+    }
+
+    /// Reads the file back as an opening will. After an error it is gone again, if it can be removed.
+    pub(crate) fn checked(self) -> Result<Self> {
+        let read = read_bytes(&*self.fs, &self.path).and_then(|bytes| replay(&self.path, &bytes, self.number));
+        read.inspect_err(|_| drop(self.fs.remove(Purpose::Manifest, &self.path)))?;
+        Ok(self)
     }
 
     /// Makes the manifest `number`, which must be new and below the state's bound of file numbers. It changes nothing

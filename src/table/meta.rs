@@ -117,7 +117,8 @@ pub(crate) struct TableMeta {
     /// Whether any version or range tombstone is late (T2).
     pub(crate) late: bool,
     pub(crate) freeable: Freeable,
-    /// Whatever it holds of the log was logged before this position.
+    /// Whatever it holds of the log was logged before this position. What a repair wrote may hold more: it says no more
+    /// than another repair may rely on.
     pub(crate) log_end: u64,
 }
 

@@ -18,7 +18,7 @@ use crate::format::{Decoder, FileKind, FileNumber, Reason};
 use crate::fs::{Fs, Purpose};
 use crate::sync::Arc;
 use crate::version::{RangeTombstones, StoredVersion};
-use crate::{Result, Timestamp};
+use crate::{Error, Result, Timestamp};
 
 /// An open table. Holds its top index, filter and range tombstones in memory; other blocks go through the block cache.
 pub(crate) struct TableReader {
@@ -33,9 +33,6 @@ pub(crate) struct TableReader {
 }
 
 impl TableReader {
-    /// How much is read of a file's end at once: in most files everything that opening needs, but a filter.
-    const TAIL: usize = 8 << 10;
-
     pub(crate) fn open(
         fs: &Arc<dyn Fs>,
         dir: &Path,
@@ -43,29 +40,36 @@ impl TableReader {
         cache: Arc<BlockCache<Bytes>>,
         filtered: Arc<Tally>,
     ) -> Result<Self> {
-        let path = FileKind::Table.path(dir, number);
-        let file = fs.open(Purpose::Table, &path).at_path(&path)?;
-        let source = BlockSource::new(file, path, number, cache)?;
-        let tail_len = usize::try_from(source.len()).map_or(Self::TAIL, |len| len.min(Self::TAIL));
-        let tail = source.read_bytes(source.len() - tail_len as u64, tail_len)?;
-        let footer = Footer::read(&source, &tail)?;
-        let load = |kind, handle: Handle| -> Result<Option<Bytes>> {
-            if handle.is_none() { Ok(None) } else { source.load_from(&tail, kind, handle).map(Some) }
-        };
-        let bad = |handle: Handle| move |reason| (handle.offset, reason);
-        let at = |(offset, reason): (u64, Reason)| source.corruption(offset, reason);
+        let parts = Parts::open(fs, dir, number, cache)?;
+        let footer = parts.footer()?;
+        let (meta, top) = (parts.meta(&footer)?, parts.top(&footer)?);
+        let filter = parts.load(BlockKind::Filter, footer.filter)?;
+        let filter = filter.map(Filter::parse).transpose().map_err(|reason| parts.bad(footer.filter, reason))?;
+        let ranges = parts.ranges(&footer)?;
+        Ok(Self { footer, meta, top, filter, filtered, ranges: Arc::new(ranges), source: parts.source })
+    }
 
-        let properties = load(BlockKind::Properties, footer.properties)?.unwrap_or_default();
-        let meta = parse_properties(&properties, &source).map_err(bad(footer.properties)).map_err(at)?;
-        let top = match load(BlockKind::TopIndex, footer.top)? {
-            Some(block) => IndexBlock::parse(block, footer.top.offset).map_err(bad(footer.top)).map_err(at)?,
-            None => IndexBlock::empty(),
+    /// Opens what is left of a damaged table, of which a manifest may say what it was: nothing but that, and what an
+    /// index that is read says, has to be intact. It is there to be salvaged, and serves no reads.
+    pub(crate) fn open_damaged(
+        fs: &Arc<dyn Fs>,
+        dir: &Path,
+        number: FileNumber,
+        cache: Arc<BlockCache<Bytes>>,
+        named: Option<&TableMeta>,
+    ) -> Result<Self> {
+        let parts = Parts::open(fs, dir, number, cache)?;
+        let footer = match (parts.footer(), named) {
+            (Err(Error::Corruption { .. }), Some(_)) => Footer::default(),
+            (footer, _) => footer?,
         };
-        let filter = load(BlockKind::Filter, footer.filter)?;
-        let filter = filter.map(Filter::parse).transpose().map_err(bad(footer.filter)).map_err(at)?;
-        let ranges = load(BlockKind::RangeTombstones, footer.ranges)?.unwrap_or_default();
-        let ranges = ranges::parse(&ranges).map_err(bad(footer.ranges)).map_err(at)?;
-        Ok(Self { footer, meta, top, filter, filtered, ranges: Arc::new(ranges), source })
+        let meta = match (parts.meta(&footer), named) {
+            (Err(Error::Corruption { .. }), Some(named)) => named.clone(),
+            (meta, _) => meta?,
+        };
+        let top = readable(parts.top(&footer))?.unwrap_or_else(IndexBlock::empty);
+        let ranges = Arc::new(readable(parts.ranges(&footer))?.unwrap_or_default());
+        Ok(Self { footer, meta, top, filter: None, filtered: Arc::default(), ranges, source: parts.source })
     }
 
     /// What the file says of itself.
@@ -134,6 +138,64 @@ impl TableReader {
     pub(super) fn data_block(&self, handle: Handle, caching: Caching) -> Result<DataBlock> {
         let payload = self.source.load(BlockKind::Data, handle, caching)?;
         DataBlock::parse(payload, handle.offset).map_err(|reason| self.source.corruption(handle.offset, reason))
+    }
+}
+
+/// `None`: it is damaged.
+pub(super) fn readable<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(Error::Corruption { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file, and the parts of it that are read when it is opened.
+struct Parts {
+    source: BlockSource,
+    /// The end of the file.
+    tail: Vec<u8>,
+}
+
+impl Parts {
+    /// How much is read of a file's end at once: in most files everything that opening needs, but a filter.
+    const TAIL: usize = 8 << 10;
+
+    fn open(fs: &Arc<dyn Fs>, dir: &Path, number: FileNumber, cache: Arc<BlockCache<Bytes>>) -> Result<Self> {
+        let path = FileKind::Table.path(dir, number);
+        let file = fs.open(Purpose::Table, &path).at_path(&path)?;
+        let source = BlockSource::new(file, path, number, cache)?;
+        let tail_len = usize::try_from(source.len()).map_or(Self::TAIL, |len| len.min(Self::TAIL));
+        let tail = source.read_bytes(source.len() - tail_len as u64, tail_len)?;
+        Ok(Self { source, tail })
+    }
+
+    fn load(&self, kind: BlockKind, handle: Handle) -> Result<Option<Bytes>> {
+        if handle.is_none() { Ok(None) } else { self.source.load_from(&self.tail, kind, handle).map(Some) }
+    }
+
+    fn bad(&self, at: Handle, reason: Reason) -> Error {
+        self.source.corruption(at.offset, reason)
+    }
+
+    fn footer(&self) -> Result<Footer> {
+        Footer::read(&self.source, &self.tail)
+    }
+
+    fn meta(&self, footer: &Footer) -> Result<TableMeta> {
+        let block = self.load(BlockKind::Properties, footer.properties)?.unwrap_or_default();
+        parse_properties(&block, &self.source).map_err(|reason| self.bad(footer.properties, reason))
+    }
+
+    fn top(&self, footer: &Footer) -> Result<IndexBlock> {
+        let block = self.load(BlockKind::TopIndex, footer.top)?;
+        let top = block.map(|block| IndexBlock::parse(block, footer.top.offset)).transpose();
+        Ok(top.map_err(|reason| self.bad(footer.top, reason))?.unwrap_or_else(IndexBlock::empty))
+    }
+
+    fn ranges(&self, footer: &Footer) -> Result<RangeTombstones> {
+        let block = self.load(BlockKind::RangeTombstones, footer.ranges)?.unwrap_or_default();
+        ranges::parse(&block).map_err(|reason| self.bad(footer.ranges, reason))
     }
 }
 

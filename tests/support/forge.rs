@@ -180,6 +180,14 @@ pub(crate) fn append_record(fs: &MemFs, kind: u8, flags: u8, payload: &[u8]) -> 
     name
 }
 
+/// Appends a close to the last segment that says of so much that it was synced.
+pub(crate) fn append_proof(fs: &MemFs, synced: u64) {
+    let (number, bytes, records) = segments(fs).pop().unwrap();
+    let end = *records.last().unwrap();
+    let record = record(number, end as u64, (0x83, 0, synced), &[]);
+    fs.write_file(Path::new(DIR).join(format!("{number:06}.log")), [&bytes[..end], &record].concat()).unwrap();
+}
+
 /// Changes some bytes of one record.
 pub(crate) fn scramble_log(fs: &MemFs, below: &mut dyn FnMut(u64) -> u64) {
     let mut segments = segments(fs);
@@ -197,6 +205,38 @@ pub(crate) fn scramble_log(fs: &MemFs, below: &mut dyn FnMut(u64) -> u64) {
     let record = record(number, start as u64, kind, &payload);
     let path = Path::new(DIR).join(format!("{number:06}.log"));
     fs.write_file(path, [&bytes[..start], &record, &bytes[end..]].concat()).unwrap();
+}
+
+// ---- tables ----
+
+/// Has a table say that it covers the log up to a position.
+pub(crate) fn set_log_end(fs: &MemFs, name: &str, log_end: u64) {
+    let number: u64 = name.split_once('.').unwrap().0.parse().unwrap();
+    let path = Path::new(DIR).join(name);
+    let bytes = fs.read_file(&path).unwrap();
+    let footer = bytes.len() - 84;
+    let at = usize::try_from(u64_at(&bytes, footer + 48)).unwrap();
+    let old = &bytes[at..at + u32_at(&bytes, footer + 56)];
+    // Every kind that is written here has a payload below 128 bytes, but for what comes last.
+    let (mut properties, mut from) = (vec![old[0]], 1);
+    while from < old.len() && old[from] != 0x89 {
+        let end = from + 2 + usize::from(old[from + 1]);
+        let own = option(0x88, &varint(log_end));
+        properties.extend(if old[from] == 0x88 { &own[..] } else { &old[from..end] });
+        from = end;
+    }
+    properties.extend(&old[from..]);
+    let len = (at + properties.len() + 5 + 84) as u64;
+    properties[3 + 8..3 + 16].copy_from_slice(&len.to_le_bytes());
+    let stored = u32::try_from(properties.len()).unwrap().to_le_bytes();
+    properties.push(0);
+    let crc = sum(8, number, at as u64, &[&properties]);
+    let tail = &bytes[footer + 64..footer + 72];
+    let handles = [&bytes[footer..footer + 48], &(at as u64).to_le_bytes(), &stored, &stored, tail].concat();
+    let end = sum(9, number, (at + properties.len() + 4) as u64, &[&handles]);
+    let forged = [&bytes[..at], &properties, &crc, &handles, &end, b"strandtb"].concat();
+    assert_eq!(forged.len() as u64, len, "the forger knows the format");
+    fs.write_file(&path, forged).unwrap();
 }
 
 // ---- chance ----

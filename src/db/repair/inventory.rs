@@ -8,6 +8,7 @@ use crate::db::origin::Origin;
 use crate::error::AtPath;
 use crate::format::{COUNTER_LIMIT, FileKind, FileNumber, parse_file_name};
 use crate::fs::{DirEntry, Fs, Purpose};
+use crate::log::FARTHEST;
 use crate::manifest::CURRENT;
 use crate::options::Options;
 use crate::sync::Arc;
@@ -17,8 +18,8 @@ use crate::{Error, Result};
 /// The directory for what is not intact.
 pub(super) const LOST: &str = "lost";
 
-/// A file whose number is this close to the last one leaves too few for a database to go on with.
-const LEAST_NUMBERS: u64 = 1 << 32;
+/// A higher number leaves too few for a database to go on with.
+pub(super) const MOST_NUMBER: u64 = COUNTER_LIMIT - (1 << 32);
 
 /// Where everything is done.
 pub(super) struct Place {
@@ -86,14 +87,17 @@ impl Place {
     /// What lies in the directory; nothing if there is none.
     pub(super) fn inventory(&self) -> Result<Inventory> {
         let mut inventory = Inventory { next_file: FileNumber(1), ..Inventory::default() };
-        for entry in self.list(&self.dir)?.into_iter().filter(|entry| entry.is_file) {
-            inventory.has_current |= entry.name == CURRENT;
+        for entry in self.list(&self.dir)? {
+            inventory.has_current |= entry.is_file && entry.name == CURRENT;
             let Some((kind, number)) = parse_file_name(&entry.name) else { continue };
-            if number.0 > COUNTER_LIMIT - LEAST_NUMBERS {
+            if number.0 > MOST_NUMBER {
                 inventory.beyond.push(entry.name);
                 continue;
             }
             inventory.count(number);
+            if !entry.is_file {
+                continue;
+            }
             match kind {
                 FileKind::Table => inventory.tables.push(number),
                 FileKind::Manifest => inventory.manifests.push(number),
@@ -103,9 +107,7 @@ impl Place {
         for entry in self.list(&self.dir.join(LOST))? {
             // Without what was appended to make it unique.
             let name: Vec<&str> = entry.name.splitn(3, '.').take(2).collect();
-            if let Some((_, number)) =
-                parse_file_name(&name.join(".")).filter(|(_, number)| number.0 <= COUNTER_LIMIT - LEAST_NUMBERS)
-            {
+            if let Some((_, number)) = parse_file_name(&name.join(".")).filter(|(_, number)| number.0 <= MOST_NUMBER) {
                 inventory.count(number);
             }
         }
@@ -122,30 +124,35 @@ impl Place {
         }
     }
 
-    /// Reads a whole table. What cannot be read now, or was written by a newer build, is no damage.
-    pub(super) fn check(&self, number: FileNumber) -> Result<Checked> {
-        let reader = match self.open(number) {
-            Ok(reader) => reader,
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(Checked::Missing),
-            Err(damage @ Error::Corruption { .. }) => {
-                return Ok(Checked::Damaged { reason: in_short(&damage), meta: None, origin: None });
+    /// Reads a whole table, of which a manifest may say what it is. What cannot be read now, or was written by a newer
+    /// build, is no damage.
+    pub(super) fn check(&self, number: FileNumber, named: Option<&TableMeta>) -> Result<Checked> {
+        let cache = Arc::clone(self.store.cache());
+        let read = TableReader::open(&self.fs, &self.dir, number, cache, Arc::default()).and_then(|reader| {
+            reader.verify()?;
+            Ok(reader)
+        });
+        let damage = match read {
+            Ok(reader) if reader.meta().log_end > FARTHEST => "it covers more of the log than any log holds".to_owned(),
+            Ok(reader) => {
+                let meta = Arc::new(reader.meta().clone());
+                return Ok(Checked::Intact { meta, origin: origin_of(&reader)? });
             }
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(Checked::Missing),
+            Err(damage @ Error::Corruption { .. }) => in_short(&damage),
             Err(error) => return Err(error),
         };
-        let meta = Arc::new(reader.meta().clone());
-        let origin = reader.origin()?.and_then(|bytes| Origin::decode(&bytes).ok());
-        match reader.verify() {
-            Ok(_) => Ok(Checked::Intact { meta, origin }),
-            Err(damage @ Error::Corruption { .. }) => {
-                Ok(Checked::Damaged { reason: in_short(&damage), meta: Some(meta), origin })
-            }
-            Err(error) => Err(error),
-        }
+        let (meta, origin) = match self.open_damaged(number, named) {
+            Ok(reader) => (Some(Arc::new(reader.meta().clone())), origin_of(&reader)?),
+            Err(Error::Corruption { .. }) => (None, None),
+            Err(error) => return Err(error),
+        };
+        Ok(Checked::Damaged { reason: damage, meta, origin })
     }
 
-    pub(super) fn open(&self, number: FileNumber) -> Result<TableReader> {
-        let cache = Arc::clone(self.store.cache());
-        TableReader::open(&self.fs, &self.dir, number, cache, Arc::default())
+    /// Opens a table as far as it can be read.
+    pub(super) fn open_damaged(&self, number: FileNumber, named: Option<&TableMeta>) -> Result<TableReader> {
+        TableReader::open_damaged(&self.fs, &self.dir, number, Arc::clone(self.store.cache()), named)
     }
 }
 
@@ -202,6 +209,15 @@ impl Place {
         }
         file.read_at(&mut bytes, offset(len)).at_path(path)?;
         Ok(Some(bytes))
+    }
+}
+
+/// What a table says of where it comes from, if that can be read.
+fn origin_of(table: &TableReader) -> Result<Option<Origin>> {
+    match table.origin() {
+        Ok(bytes) => Ok(bytes.and_then(|bytes| Origin::decode(&bytes).ok())),
+        Err(Error::Corruption { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

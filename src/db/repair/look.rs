@@ -39,8 +39,11 @@ impl Found {
         let marks = log::marks(fs, dir)?;
         let witnesses = manifest::salvage(fs, dir, &inventory.manifests, &inventory.tables, marks.furthest)?;
         let marked = marks.furthest.unwrap_or_default();
+        // Nor has `CURRENT` ever named a later one: that of a repair is marked in no log until the database is opened.
+        let named = witnesses.current.as_ref().and_then(|current| current.as_ref().ok()).copied();
         let exact = witnesses.testimony.as_ref().is_some_and(|one| {
-            one.complete && (one.number > marked.0 || (one.number == marked.0 && one.len >= marked.1))
+            let marked = one.number > marked.0 || (one.number == marked.0 && one.len >= marked.1);
+            one.complete && marked && named.is_none_or(|named| named <= one.number)
         });
         let state = witnesses.testimony.as_ref().map(|testimony| &testimony.state);
         let (log, salvaged) = look_at_log(place, state, exact)?;
@@ -70,7 +73,7 @@ impl Found {
         let mut tables = Tables::new();
         let trees = self.state().into_iter().flat_map(|state| state.keyspaces.values().map(|one| &one.tables));
         for (_, meta) in trees.flat_map(|tree| tree.iter()) {
-            let checked = match place.check(meta.number)? {
+            let checked = match place.check(meta.number, Some(meta))? {
                 Checked::Intact { meta: found, .. } if found != *meta => {
                     let reason = "it is not the file that the manifest names".to_owned();
                     Checked::Damaged { reason, meta: None, origin: None }
@@ -82,7 +85,7 @@ impl Found {
         if !self.exact {
             for number in &self.inventory.tables {
                 if !tables.contains_key(number) {
-                    tables.insert(*number, place.check(*number)?);
+                    tables.insert(*number, place.check(*number, None)?);
                 }
             }
         }
@@ -98,6 +101,8 @@ impl Found {
         named
             && !damaged
             && self.exact
+            && testimony.number < testimony.state.file_number_bound
+            && !testimony.state.keyspaces.values().any(|keyspace| keyspace.log_position > testimony.state.log.synced())
             && self.salvaged.is_none()
             && self.inventory.beyond.is_empty()
             && self.tables.values().all(|checked| checked.intact().is_some())

@@ -9,41 +9,72 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::inventory::{LOST, Place};
-use crate::Result;
+use crate::db::engine::remove_quietly;
 use crate::error::AtPath;
-use crate::fs::Purpose;
+use crate::fs::{DirEntry, Purpose};
+use crate::{Error, Result};
 
 /// How much is copied at once.
 const PIECE: usize = 1 << 20;
 
+fn suffixed(name: &str, number: u64) -> String {
+    if number == 0 { name.to_owned() } else { format!("{name}.{number}") }
+}
+
 impl Place {
     /// Copies a file to `lost`, durably; returns its name there.
+    ///
+    /// A copy that an earlier repair has left there gets another name: that repair may have ended because the directory
+    /// could not be synced, and then no sync of it says anything about the name that the copy has (L2).
     pub(super) fn put_aside(&self, name: &str) -> Result<String> {
         let lost = self.dir.join(LOST);
-        self.fs.create_dir(Purpose::Repair, &lost).at_path(&lost)?;
+        self.make_lost(&lost)?;
         let source = self.dir.join(name);
-        let mut kept = name.to_owned();
-        let mut tries = 0u64;
-        loop {
-            match self.is_copy(&source, &lost.join(&kept))? {
-                Some(true) => return Ok(kept),
-                Some(false) => {
-                    tries += 1;
-                    kept = format!("{name}.{tries}");
+        let (mut copy, mut kept) = (None, name.to_owned());
+        let mut taken = self.taken(&lost, name)?;
+        taken.sort_unstable();
+        for number in taken {
+            let there = suffixed(name, number);
+            if copy.is_none() && self.is_copy(&source, &lost.join(&there))? == Some(true) {
+                copy = Some(there);
+            }
+            kept = suffixed(name, number.saturating_add(1));
+        }
+        let path = lost.join(&kept);
+        match copy {
+            Some(copy) => self.fs.rename(Purpose::Repair, &lost.join(copy), &path).at_path(&path)?,
+            None => {
+                let temporary = lost.join(format!("{kept}.tmp"));
+                match self.fs.remove(Purpose::Repair, &temporary) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    removed => removed.at_path(&temporary)?, // an earlier repair was interrupted
                 }
-                None => break,
+                self.copy(&source, &temporary)
+                    .inspect_err(|_| remove_quietly(&*self.fs, Purpose::Repair, &temporary))?;
+                self.fs.rename(Purpose::Repair, &temporary, &path).at_path(&path)?;
             }
         }
-        let temporary = lost.join(format!("{kept}.tmp"));
-        match self.fs.remove(Purpose::Repair, &temporary) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            removed => removed.at_path(&temporary)?, // an earlier repair was interrupted
-        }
-        self.copy(&source, &temporary)?;
-        let path = lost.join(&kept);
-        self.fs.rename(Purpose::Repair, &temporary, &path).at_path(&path)?;
         self.fs.sync_dir(Purpose::Repair, &lost).at_path(&lost)?;
         Ok(kept)
+    }
+
+    /// Makes the directory. A link is not followed: what lies behind it is not this database's.
+    fn make_lost(&self, lost: &Path) -> Result<()> {
+        let entries = self.fs.list(Purpose::Directory, &self.dir).at_path(&self.dir)?;
+        if entries.iter().any(|entry| entry.name == LOST && !entry.is_dir) {
+            return Err(Error::io(lost, ErrorKind::NotADirectory.into()));
+        }
+        self.fs.create_dir(Purpose::Repair, lost).at_path(lost)
+    }
+
+    /// The suffixes with which a file of this name is in `lost`; 0: none.
+    fn taken(&self, lost: &Path, name: &str) -> Result<Vec<u64>> {
+        let entries = self.fs.list(Purpose::Directory, lost).at_path(lost)?;
+        let suffix = |entry: &DirEntry| match entry.name.strip_prefix(name)? {
+            "" => Some(0),
+            rest => rest.strip_prefix('.')?.parse().ok().filter(|number| suffixed(name, *number) == entry.name),
+        };
+        Ok(entries.iter().filter_map(suffix).collect())
     }
 
     fn copy(&self, from: &Path, to: &Path) -> Result<()> {

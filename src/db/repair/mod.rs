@@ -44,7 +44,7 @@ use crate::manifest::{CURRENT, Change, Edit, LogState, Manifest, ManifestState};
 use crate::options::Options;
 use crate::sync::Arc;
 use crate::{Error, Result};
-use inventory::Place;
+use inventory::{MOST_NUMBER, Place};
 use look::Found;
 use plan::Plan;
 use rebuild::{Builder, LogTables};
@@ -99,8 +99,9 @@ impl Db {
     /// # What it costs
     ///
     /// It reads every table and the log once, and damaged files again to copy them. It writes what of the log is not in
-    /// tables, if the log is damaged. If the order of a keyspace's tables is lost with the manifest, they are merged into
-    /// one run: this needs as much free space as they take. What became needless goes with the next open.
+    /// tables, if the log is damaged; if the manifest is, all of the log. Tables that no manifest names any more, and all
+    /// of a keyspace whose order is lost with the manifest, are written anew: this needs as much free space as they take.
+    /// What became needless goes with the next open.
     ///
     /// # Errors
     /// `Io` (`NotFound`) if there is nothing like a database; `Locked` while it is open, in any process; `Corruption` if
@@ -157,7 +158,9 @@ fn repair(place: &Place, found: &Found, plan: &Plan, mut report: RepairReport) -
     }
     let known = found.state().map_or(FileNumber(0), |state| state.file_number_bound);
     let marked = found.marks.standing.unwrap_or_default().file_number_bound;
-    let next_file = Cell::new(found.inventory.next_file.max(known).max(marked).0);
+    let leaves_some = |bound: &FileNumber| bound.0 <= MOST_NUMBER;
+    let bounds = [known, marked].into_iter().filter(leaves_some);
+    let next_file = Cell::new(bounds.fold(found.inventory.next_file, FileNumber::max).0);
     let mut builder = Builder::new(place, &next_file);
     let state = rebuild(place, found, plan, &mut builder)?;
     report.tables_written = builder.written();
@@ -165,12 +168,14 @@ fn repair(place: &Place, found: &Found, plan: &Plan, mut report: RepairReport) -
     for (file, moved_to) in broken.iter().zip(moved) {
         let mut table = file.table.clone();
         if let Some(table) = &mut table {
-            table.versions_kept = builder.rests.get(&table.number).copied().unwrap_or(0);
+            let kept = builder.rests.get(&table.number).or_else(|| plan.rests.get(&table.number));
+            table.versions_kept = kept.copied().unwrap_or(0);
         }
         let (file, reason) = (file.file.clone(), file.reason.clone());
         report.lost.push(LostFile { file, moved_to: Some(moved_to), reason, table });
     }
     let prepared = Manifest::prepare(Arc::clone(&place.fs), &place.dir, FileNumber(next_file.get()), state);
+    let prepared = prepared.and_then(Manifest::checked);
     if prepared.is_ok() || place.fs.sync_dir(Purpose::Repair, &place.dir).is_err() {
         // Where `CURRENT` is lost the next repair believes the newest manifest. It may be there again after a power cut,
         // unless that it was removed is durable; then what it names must be there too (L3).

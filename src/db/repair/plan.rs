@@ -7,7 +7,7 @@ use super::order::superseded;
 use crate::Timestamp;
 use crate::db::origin::{Identity, read_record};
 use crate::format::FileNumber;
-use crate::log::{LogPosition, Standing};
+use crate::log::{FARTHEST, LogPosition, Standing};
 use crate::manifest::{KeyspaceId, KeyspaceState, Testimony};
 use crate::options::{KeyspaceSettings, Retention};
 use crate::sync::Arc;
@@ -69,6 +69,9 @@ pub(super) struct Plan {
     pub(super) manual_floor: Timestamp,
     /// Tables that should be there and are not, or are not intact, with the keyspace that they are of.
     pub(super) lost: Lost,
+    /// Of damaged ones: how many versions an earlier repair, which has come to nothing, has put into a table that is
+    /// there.
+    pub(super) rests: BTreeMap<FileNumber, u64>,
 }
 
 /// Tables that are lost, and whose they are.
@@ -102,7 +105,10 @@ pub(super) enum PlannedTables {
 /// A table of a keyspace to be.
 #[derive(Debug, Clone)]
 pub(super) enum Member {
+    /// One that a manifest names, so that it was synced before (L3).
     Intact(Arc<TableMeta>),
+    /// An intact one that may be in the page cache only.
+    Unnamed(Arc<TableMeta>),
     /// What can be read of a damaged one.
     Rest(Arc<TableMeta>),
 }
@@ -120,6 +126,7 @@ pub(super) fn plan(evidence: &Evidence<'_>) -> Plan {
         manual_floor: state.manual_floor,
         keyspaces: BTreeMap::new(),
         lost: BTreeMap::new(),
+        rests: BTreeMap::new(),
     };
     if !evidence.exact {
         let metas = evidence.tables.values().filter_map(Checked::intact);
@@ -147,13 +154,22 @@ pub(super) fn plan(evidence: &Evidence<'_>) -> Plan {
     if !evidence.exact {
         for (number, checked) in evidence.tables {
             let owner = checked.origin().map(|origin| origin.of.keyspace).filter(|id| plan.keyspaces.contains_key(id));
-            let unread = matches!(checked, Checked::Damaged { .. }) && !superseded.contains(number);
+            let is_damaged = matches!(checked, Checked::Damaged { .. });
+            let rest = is_damaged.then(|| rest_of(evidence.tables, *number)).flatten();
+            plan.rests.extend(rest.map(|rest| (*number, rest.versions)));
+            let unread = is_damaged && (rest.is_some() || !superseded.contains(number));
             if unread && (owner.is_some() || checked.origin().is_none()) && !testimony.removed.contains(number) {
                 plan.lost.entry(*number).or_insert(owner);
             }
         }
     }
     plan
+}
+
+/// The intact table that was made of this one alone.
+fn rest_of(tables: &Tables, number: FileNumber) -> Option<&Arc<TableMeta>> {
+    let is_made_of_it = |checked: &&Checked| checked.origin().is_some_and(|origin| *origin.inputs == [number]);
+    tables.values().filter(is_made_of_it).find_map(Checked::intact)
 }
 
 /// Every keyspace that there is, with a name, and no table yet.
@@ -181,9 +197,10 @@ fn keyspaces(evidence: &Evidence<'_>, testimony: &Testimony) -> BTreeMap<Keyspac
     if evidence.exact {
         return keyspaces;
     }
-    // Whoever was made before a snapshot that was read, and is not in it, was dropped.
-    let before = |id: KeyspaceId| testimony.has_snapshot && id < state.next_keyspace_id;
-    let dropped = |id: KeyspaceId| logged.dropped.contains(&id) || (before(id) && !state.keyspaces.contains_key(&id));
+    let dropped = |id: KeyspaceId| {
+        let unheard = id < testimony.known_below && !state.keyspaces.contains_key(&id);
+        unheard || testimony.dropped.contains(&id) || logged.dropped.contains(&id)
+    };
     let told = evidence.tables.values().filter_map(Checked::origin).map(|origin| &origin.of);
     for identity in logged.made.values().chain(told) {
         let known = keyspaces.get(&identity.keyspace);
@@ -224,14 +241,9 @@ fn floor_of(tables: &Tables, id: KeyspaceId, options: &KeyspaceSettings, last: T
     })
 }
 
-/// How far tables cover the log.
-struct Coverage {
-    /// What intact tables hold was logged before this position.
-    intact: u64,
-    /// From here on the log is applied.
-    position: u64,
-    /// Of damaged tables that hold anything behind `intact`, all of that is in the log.
-    is_whole_in_log: bool,
+/// Up to where a table covers the log, if that can be.
+pub(super) fn log_end(meta: &TableMeta) -> u64 {
+    if meta.log_end <= FARTHEST { meta.log_end } else { 0 }
 }
 
 /// Collects the tables of one keyspace.
@@ -260,14 +272,14 @@ impl Members<'_> {
         let shaken = self.testimony.shaken.contains(&self.id);
         let in_place: Vec<_> = named.iter().filter(|(_, meta)| !self.superseded.contains(&meta.number)).collect();
         let all = || in_place.iter().map(|(_, meta)| meta).chain(&unnamed);
-        let coverage = self.coverage(all());
+        keyspace.log_position = LogPosition(self.log_position(all()));
         let mut member = |meta: &Arc<TableMeta>| {
             if let Some(Checked::Intact { meta, .. }) = self.evidence.tables.get(&meta.number) {
-                return Some(Member::Intact(Arc::clone(meta)));
+                let meta = Arc::clone(meta);
+                return Some(if numbers.contains(&meta.number) { Member::Intact(meta) } else { Member::Unnamed(meta) });
             }
             lost.insert(meta.number, Some(self.id));
-            let rest = self.rest(meta).filter(|rest| rest.log_end <= coverage.intact || !coverage.is_whole_in_log);
-            rest.map(|rest| Member::Rest(Arc::clone(rest)))
+            self.rest(meta).map(|rest| Member::Rest(Arc::clone(rest)))
         };
         let ordered = self.evidence.exact || (!shaken && unnamed.is_empty());
         keyspace.tables = if ordered {
@@ -280,29 +292,30 @@ impl Members<'_> {
             let below = in_place.iter().filter(|(level, _)| *level > 0).map(|(_, meta)| meta);
             PlannedTables::Unordered(newest_first.chain(below).filter_map(member).collect())
         };
-        keyspace.log_position = LogPosition(coverage.position);
     }
 
     /// From where on the log is to be applied.
     ///
-    /// What a lost table held of the log still comes back from there if the log has everything behind some position:
-    /// what is put over the tables then is all that ever came later, so that a lookup may end at it (T2). Not with late
-    /// commits: of those an older one may be in the log alone, and what had hidden it dropped together with it.
-    fn coverage<'t>(&self, tables: impl Iterator<Item = &'t Arc<TableMeta>> + Clone) -> Coverage {
-        let is_intact =
-            |meta: &&Arc<TableMeta>| matches!(self.evidence.tables.get(&meta.number), Some(Checked::Intact { .. }));
-        let end = |end: u64, meta: &Arc<TableMeta>| end.max(meta.log_end);
-        let intact = tables.clone().filter(is_intact).fold(0, end);
-        let any = tables.clone().fold(0, end);
-        let covered = self.known.map_or(0, |known| known.log_position).max(any);
+    /// Behind all that tables cover; but from where the log is whole, if a table is lost that held anything from there
+    /// on, if one may be that nobody knows of, or if a segment may lie further on than it could be put. Then commits
+    /// that tables hold come a second time, which changes nothing: what is put over the tables is all that ever came
+    /// later, so that a lookup may end at it (T2).
+    ///
+    /// Not with late commits: of those an older one may be in the log alone, and what had hidden it dropped together
+    /// with it.
+    fn log_position<'t>(&self, tables: impl Iterator<Item = &'t Arc<TableMeta>> + Clone) -> u64 {
+        let in_tables = tables.clone().fold(0, |end, meta| end.max(log_end(meta)));
+        let known = self.known.map_or(0, |known| known.log_position);
+        // An opening refuses to count more as covered than was synced (L4).
+        let synced = if self.evidence.exact { self.testimony.state.log.synced() } else { FARTHEST };
+        let covered = known.max(in_tables).min(synced);
         let late = self.evidence.log.late || tables.clone().any(|meta| meta.late);
-        match self.evidence.log.whole_from {
-            Some(from) if any > intact && !late => {
-                let position = from.0.max(intact).min(covered);
-                Coverage { intact, position, is_whole_in_log: from.0 <= intact }
-            }
-            _ => Coverage { intact, position: covered, is_whole_in_log: false },
-        }
+        let Some(LogPosition(whole_from)) = self.evidence.log.whole_from.filter(|_| !late) else { return covered };
+        let is_lost = |meta: &Arc<TableMeta>| {
+            let intact = matches!(self.evidence.tables.get(&meta.number), Some(Checked::Intact { .. }));
+            !intact && log_end(meta) > whole_from
+        };
+        if self.evidence.log_ends || tables.into_iter().any(is_lost) { whole_from.min(covered) } else { covered }
     }
 
     /// What a damaged table says of itself, if that much can be read.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::inventory::Place;
 use super::order::runs;
-use super::plan::{Member, Plan, PlannedKeyspace, PlannedTables};
+use super::plan::{Member, Plan, PlannedKeyspace, PlannedTables, log_end};
 use crate::compaction::{CompactionOptions, Splitter};
 use crate::db::batch::{Op, Operations};
 use crate::db::commit::{LATE, insert, split_record};
@@ -20,7 +20,7 @@ use crate::db::origin::Origin;
 use crate::db::read::{Source, run_for_merge};
 use crate::format::{DecodeError, FileKind, FileNumber, Reason};
 use crate::fs::Purpose;
-use crate::log::{LogPosition, RecordRef, Usable};
+use crate::log::{RecordRef, Usable};
 use crate::manifest::{KeyspaceId, LEVELS};
 use crate::memtable::Memtable;
 use crate::merge::{CollectInput, Outside, RetentionRules, collect};
@@ -85,17 +85,39 @@ impl<'a> Builder<'a> {
                 }
             }
             PlannedTables::Unordered(members) => {
-                let mut metas = Vec::new();
-                for member in members {
-                    metas.extend(self.member(id, keyspace, LAST_LEVEL, member)?);
-                }
-                let mut runs = runs(&metas);
-                let merged =
-                    if runs.len() > 1 { self.merge(id, keyspace, &runs)? } else { runs.pop().unwrap_or_default() };
-                tables.extend(merged.into_iter().map(|table| (LAST_LEVEL, table)));
+                let tables_of_all = self.unordered(id, keyspace, members)?;
+                tables.extend(tables_of_all.into_iter().map(|table| (LAST_LEVEL, table)));
             }
         }
         Ok(tables)
+    }
+
+    /// One run of what these tables hold, newest first. Nothing is named that was not synced here or named before (L3).
+    fn unordered(
+        &mut self,
+        id: KeyspaceId,
+        keyspace: &PlannedKeyspace,
+        members: &[Member],
+    ) -> Result<Vec<Arc<TableMeta>>> {
+        let mut metas = Vec::new();
+        for member in members {
+            metas.extend(match member {
+                Member::Unnamed(meta) => Some(Arc::clone(meta)),
+                member => self.member(id, keyspace, LAST_LEVEL, member)?,
+            });
+        }
+        let runs = runs(&metas);
+        if runs.len() > 1 {
+            return self.merge(id, keyspace, &runs);
+        }
+        let unnamed = |meta: &TableMeta| {
+            members.iter().any(|member| matches!(member, Member::Unnamed(unnamed) if unnamed.number == meta.number))
+        };
+        let mut run = Vec::new();
+        for meta in runs.into_iter().flatten() {
+            run.extend(if unnamed(&meta) { self.copy(id, keyspace, LAST_LEVEL, &meta)? } else { Some(meta) });
+        }
+        Ok(run)
     }
 
     fn member(
@@ -107,20 +129,26 @@ impl<'a> Builder<'a> {
     ) -> Result<Option<Arc<TableMeta>>> {
         match member {
             Member::Intact(meta) => Ok(Some(Arc::clone(meta))),
-            Member::Rest(meta) => self.rest(id, keyspace, level, meta),
+            Member::Unnamed(meta) => self.copy(id, keyspace, level, meta),
+            Member::Rest(meta) => {
+                let rest = self.copy(id, keyspace, level, meta)?;
+                self.rests.extend(rest.iter().map(|rest| (meta.number, rest.versions)));
+                Ok(rest)
+            }
         }
     }
 
-    /// What can be read of a damaged table, as a new one.
-    fn rest(
+    /// What can be read of a table, as a new one. Of the log it covers no more than will not be applied: if this repair
+    /// comes to nothing, the next one must not take it for what the log was to add.
+    fn copy(
         &mut self,
         id: KeyspaceId,
         keyspace: &PlannedKeyspace,
         level: usize,
-        damaged: &TableMeta,
+        old: &TableMeta,
     ) -> Result<Option<Arc<TableMeta>>> {
         let (place, number) = (self.place, self.new_number());
-        let reader = place.open(damaged.number)?;
+        let reader = place.open_damaged(old.number, Some(old))?;
         let path = FileKind::Table.path(&place.dir, number);
         let write = || {
             let options = table_options(&keyspace.options, level);
@@ -129,8 +157,8 @@ impl<'a> Builder<'a> {
             if writer.is_empty() {
                 return Ok(None);
             }
-            let origin = Origin { job: Some(number), last: true, ..self.origin(id, keyspace, vec![damaged.number]) };
-            writer.set_origin(damaged.log_end, origin.encode());
+            let origin = Origin { job: Some(number), last: true, ..self.origin(id, keyspace, vec![old.number]) };
+            writer.set_origin(log_end(old).min(keyspace.log_position.0), origin.encode());
             writer.finish().map(Some)
         };
         let written = write().inspect_err(|_| remove_quietly(&*place.fs, Purpose::Repair, &path))?;
@@ -138,7 +166,6 @@ impl<'a> Builder<'a> {
             remove_quietly(&*place.fs, Purpose::Repair, &path);
             return Ok(None);
         };
-        self.rests.insert(damaged.number, meta.versions);
         let meta = Arc::new(meta);
         self.written.push(Table::new(&place.store, Arc::clone(&meta)));
         Ok(Some(meta))
@@ -151,11 +178,11 @@ impl<'a> Builder<'a> {
         keyspace: &PlannedKeyspace,
         runs: &[Vec<Arc<TableMeta>>],
     ) -> Result<Vec<Arc<TableMeta>>> {
-        let (mut sources, mut ranges, mut inputs, mut log_end) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut sources, mut ranges, mut inputs, mut end) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for run in runs {
             let tables: Vec<_> = run.iter().map(|meta| Table::new(&self.place.store, Arc::clone(meta))).collect();
             inputs.extend(run.iter().map(|meta| meta.number));
-            log_end = run.iter().map(|meta| meta.log_end).fold(log_end, u64::max);
+            end = run.iter().map(|meta| log_end(meta)).fold(end, u64::max);
             ranges.push(range_tombstones(&tables)?);
             sources.push(run_for_merge(tables));
         }
@@ -164,6 +191,7 @@ impl<'a> Builder<'a> {
         let origin = self.origin(id, keyspace, inputs);
         let splitter = Splitter::new(&options, &[]);
         let input = CollectInput { sources, ranges, lower: Slice::empty(), upper: None };
+        let log_end = end.min(keyspace.log_position.0);
         self.collect(input, (keyspace, LAST_LEVEL), origin, log_end, Some(splitter))
     }
 
@@ -223,8 +251,6 @@ pub(super) struct LogTables<'a, 'b> {
     plan: &'b Plan,
     memtables: BTreeMap<KeyspaceId, Arc<Memtable>>,
     sequence: Sequence,
-    /// All that was applied lies before it.
-    end: LogPosition,
     /// Oldest first.
     pub(super) tables: BTreeMap<KeyspaceId, Vec<Arc<TableMeta>>>,
 }
@@ -232,7 +258,7 @@ pub(super) struct LogTables<'a, 'b> {
 impl<'a, 'b> LogTables<'a, 'b> {
     pub(super) fn new(builder: &'b mut Builder<'a>, plan: &'b Plan) -> Self {
         let (memtables, tables) = (BTreeMap::new(), BTreeMap::new());
-        Self { builder, plan, memtables, sequence: 0, end: LogPosition(0), tables }
+        Self { builder, plan, memtables, sequence: 0, tables }
     }
 
     /// Applies a commit, whole or not at all, as far as tables do not cover it.
@@ -253,7 +279,6 @@ impl<'a, 'b> LogTables<'a, 'b> {
             let memtable = self.memtables.entry(id).or_insert_with(|| Arc::new(Memtable::new()));
             insert(memtable, &body, op.kind, stamp);
         }
-        self.end = record.end;
         self.make_room()?;
         Ok(Ok(()))
     }
@@ -287,7 +312,9 @@ impl<'a, 'b> LogTables<'a, 'b> {
             upper: None,
         };
         let origin = self.builder.origin(id, keyspace, Vec::new());
-        let written = self.builder.collect(input, (keyspace, 0), origin, self.end.0, None)?;
+        // It does not say how much of the log it holds: of the tables that a repair leaves which comes to nothing a later
+        // one may stay, and an earlier one be gone.
+        let written = self.builder.collect(input, (keyspace, 0), origin, keyspace.log_position.0, None)?;
         self.tables.entry(id).or_default().extend(written);
         Ok(())
     }

@@ -192,8 +192,10 @@ impl Fs for MemFs {
         let names = tree.dir(dir)?.names.iter();
         Ok(names
             .map(|(name, node)| match node {
-                Node::File(file) => DirEntry { name: name.clone(), is_file: true, len: file.content.read().len() },
-                Node::Dir(_) => DirEntry { name: name.clone(), is_file: false, len: 0 },
+                Node::File(file) => {
+                    DirEntry { name: name.clone(), is_file: true, is_dir: false, len: file.content.read().len() }
+                }
+                Node::Dir(_) => DirEntry { name: name.clone(), is_file: false, is_dir: true, len: 0 },
             })
             .collect())
     }

@@ -21,9 +21,13 @@ use super::recovery::list;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::Result;
 use crate::error::Error;
-use crate::format::{FileKind, FileNumber, MAY_SKIP, Reason};
+use crate::format::{COUNTER_LIMIT, FileKind, FileNumber, MAY_SKIP, Reason};
 use crate::fs::Fs;
-use place::{Candidate, UNKNOWN, candidates};
+use place::{Candidate, Segments, UNKNOWN, candidates};
+
+/// No log comes as far as this, in positions or ordinals, and what says that it did is not believed: a database that went
+/// on behind it would soon have none left.
+pub(crate) const FARTHEST: u64 = COUNTER_LIMIT / 2;
 
 /// What salvage found.
 #[derive(Debug, Default)]
@@ -101,8 +105,9 @@ pub(crate) fn salvage(
     apply: &mut dyn FnMut(RecordRef<'_>) -> Result<Usable>,
 ) -> Result<Salvaged> {
     let mut salvaged = Salvaged::default();
-    let mut candidates = candidates(fs, dir, expectation, &mut salvaged)?;
-    let proved = proved(&mut candidates, expectation)?;
+    let segments = Segments { fs, dir };
+    let mut candidates = candidates(segments, expectation, &mut salvaged)?;
+    let proved = proved(segments, &candidates, expectation)?;
     salvaged.end = salvaged.end.max(proved);
     let mut at = from_start.then_some(expectation.start.position);
     salvaged.whole_from = expectation.start.position;
@@ -122,8 +127,9 @@ pub(crate) fn salvage(
         let is_named = candidate.header.ordinal <= expectation.proved.ordinal;
         ended |= candidate.damage.is_some() && !is_named && at.is_some_and(|at| at >= proved);
         let mut reasons: Vec<String> = candidate.damage.take().into_iter().collect();
+        let mut reader = segments.open(candidate.number)?;
         if ended {
-            if !candidate.reader.is_zero(SEGMENT_HEADER_LEN as u64, u64::MAX)? {
+            if !reader.is_zero(SEGMENT_HEADER_LEN as u64, u64::MAX)? {
                 reasons.push("lies behind the end of the log".to_owned());
             }
         } else {
@@ -131,8 +137,9 @@ pub(crate) fn salvage(
                 salvaged.whole_from = start;
             }
             is_first = false;
-            let walked = walk(dir, candidate, expectation.start.position, proved, &mut salvaged, apply)?;
-            (at, ended) = (Some(walked.end), walked.torn);
+            let walked = walk(dir, (candidate, &mut reader), expectation.start.position, proved, &mut salvaged, apply)?;
+            let least = if from_start { expectation.start.position } else { LogPosition(0) };
+            (at, ended) = (Some(walked.end.max(least)), walked.torn);
             reasons.extend(walked.reasons);
         }
         if !reasons.is_empty() {
@@ -156,12 +163,12 @@ impl Salvaged {
 }
 
 /// The highest position that anything proves synced.
-fn proved(candidates: &mut [Candidate], expectation: &Expectation) -> Result<LogPosition> {
+fn proved(segments: Segments<'_>, candidates: &[Candidate], expectation: &Expectation) -> Result<LogPosition> {
     let mut proved = expectation.proved.position.max(expectation.start.position);
     for candidate in candidates {
         let (header, limit) = (candidate.header, candidate.limit);
         let from = header.offset_of(expectation.start.position.max(header.start));
-        let found = candidate.reader.survey(from, limit, |offset| match candidate.damage {
+        let found = segments.open(candidate.number)?.survey(from, limit, |offset| match candidate.damage {
             None => header.position_at(offset),
             Some(_) => UNKNOWN.start,
         })?;
@@ -180,13 +187,13 @@ struct Walked {
 /// Goes over the records of one segment. What lies before `start` is no loss.
 fn walk(
     dir: &Path,
-    candidate: &mut Candidate,
+    (candidate, reader): (&Candidate, &mut SegmentReader),
     start: LogPosition,
     proved: LogPosition,
     salvaged: &mut Salvaged,
     apply: &mut dyn FnMut(RecordRef<'_>) -> Result<Usable>,
 ) -> Result<Walked> {
-    let Candidate { number, reader, header, limit, .. } = candidate;
+    let Candidate { number, header, limit, .. } = candidate;
     let (header, limit) = (*header, (*limit).min(reader.len));
     let mut walked = Walked { end: header.start, torn: false, reasons: Vec::new() };
     let mut offset = SEGMENT_HEADER_LEN as u64;

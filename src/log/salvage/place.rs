@@ -10,9 +10,9 @@
 
 use std::path::Path;
 
-use super::{Salvaged, SalvagedSegment};
+use super::{FARTHEST, Salvaged};
 use crate::Result;
-use crate::format::FileNumber;
+use crate::format::{DecodeError, FileNumber};
 use crate::fs::Fs;
 use crate::log::LogPosition;
 use crate::log::mark::ManifestMark;
@@ -22,10 +22,22 @@ use crate::log::record::{COMMIT, MANIFEST_MARK};
 use crate::log::recovery::list;
 use crate::log::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 
+/// Where the segments lie. They may be many, so each is open only while it is read.
+#[derive(Clone, Copy)]
+pub(super) struct Segments<'a> {
+    pub(super) fs: &'a dyn Fs,
+    pub(super) dir: &'a Path,
+}
+
+impl Segments<'_> {
+    pub(super) fn open(self, number: FileNumber) -> Result<SegmentReader> {
+        SegmentReader::open(self.fs, self.dir, number)
+    }
+}
+
 /// A segment that may be live.
 pub(super) struct Candidate {
     pub(super) number: FileNumber,
-    pub(super) reader: SegmentReader,
     pub(super) header: SegmentHeader,
     /// Why it has not its own header.
     pub(super) damage: Option<String>,
@@ -37,23 +49,26 @@ pub(super) struct Candidate {
 
 /// A header for reading records whose place in the log is not known.
 pub(super) const UNKNOWN: SegmentHeader =
-    SegmentHeader { ordinal: 0, start: LogPosition(u64::MAX / 2), synced: LogPosition(0) };
+    SegmentHeader { ordinal: 0, start: LogPosition(FARTHEST), synced: LogPosition(0) };
 
 /// The segments that are not known to be dead, in order.
 pub(super) fn candidates(
-    fs: &dyn Fs,
-    dir: &Path,
+    segments: Segments<'_>,
     expectation: &Expectation,
     salvaged: &mut Salvaged,
 ) -> Result<Vec<Candidate>> {
     let mut found = Vec::new();
-    for number in list(fs, dir)? {
-        let mut reader = SegmentReader::open(fs, dir, number)?;
-        let header = reader.header()?;
-        found.push((number, reader, header));
+    for number in list(segments.fs, segments.dir)? {
+        let mut reader = segments.open(number)?;
+        let header = reader.header()?.and_then(|header| {
+            let is_sane = header.start.0 <= FARTHEST && header.ordinal <= FARTHEST;
+            let reason = "it lies further on than any log comes".into();
+            if is_sane { Ok(header) } else { Err(DecodeError { offset: 0, reason }) }
+        });
+        found.push((number, reader.len, header));
     }
     let seen = found.iter().filter_map(|(.., header)| Some(header.as_ref().ok()?.ordinal)).max().unwrap_or(0);
-    let headless: u64 = found.iter().filter(|(.., header)| header.is_err()).map(|(_, reader, _)| reader.len).sum();
+    let headless: u64 = found.iter().filter(|(.., header)| header.is_err()).map(|(_, len, _)| *len).sum();
     let unreadable = found.iter().filter(|(.., header)| header.is_err()).count() as u64;
     salvaged.next_ordinal = expectation.unused(seen).saturating_add(unreadable);
     let highest = found.iter().filter_map(|(.., header)| Some(header.as_ref().ok()?.start)).max();
@@ -62,26 +77,23 @@ pub(super) fn candidates(
 
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut rest = found.into_iter().peekable();
-    while let Some((number, mut reader, header)) = rest.next() {
+    while let Some((number, _, header)) = rest.next() {
         let (header, is_placed, damage) = match header {
             Ok(header) => (header, true, None),
             Err(damage) => {
                 let next = rest.peek().and_then(|(.., header)| header.as_ref().ok()).copied();
-                let before = candidates.last_mut();
-                let (inferred, is_placed) = infer(&mut reader, before, next, expectation)?;
+                let (inferred, is_placed) = infer(segments, number, candidates.last(), next, expectation)?;
                 (inferred, is_placed, Some(format!("its header is damaged: {}", damage.reason)))
             }
         };
-        if expectation.is_dead(header.ordinal) {
-            if let Some(damage) = damage {
-                salvaged.segments.push(SalvagedSegment { number, reason: damage });
-            }
+        // Not by an ordinal that is only inferred.
+        if damage.is_none() && expectation.is_dead(header.ordinal) {
             continue;
         }
         let limit = expectation.limit(header.ordinal).map_or(u64::MAX, |limit| header.offset_of(limit));
-        candidates.push(Candidate { number, reader, header, damage, is_placed, limit });
+        candidates.push(Candidate { number, header, damage, is_placed, limit });
     }
-    cut_off(candidates)
+    cut_off(segments, candidates)
 }
 
 /// Ends each segment where a later one starts.
@@ -89,9 +101,8 @@ pub(super) fn candidates(
 /// An opening that copies a tail begins a segment before it says so in the manifest. Until it has, the tail in its old
 /// place counts; from then on the copy does, and the old place may be gone. What is new in the copy begins with a mark of
 /// the new manifest. Where there is none such, whichever holds more counts: as far as both go they are the same.
-fn cut_off(found: Vec<Candidate>) -> Result<Vec<Candidate>> {
-    let mut found = found;
-    let extents = found.iter_mut().map(extent).collect::<Result<Vec<_>>>()?;
+fn cut_off(segments: Segments<'_>, found: Vec<Candidate>) -> Result<Vec<Candidate>> {
+    let extents = found.iter().map(|candidate| extent(segments, candidate)).collect::<Result<Vec<_>>>()?;
     let mut live: Vec<(Candidate, Extent)> = Vec::new();
     for (at, (candidate, extent)) in found.into_iter().zip(&extents).enumerate() {
         let start = candidate.header.start;
@@ -132,9 +143,8 @@ fn reach<'a>(from: LogPosition, extents: impl Iterator<Item = &'a Extent>) -> Lo
     extents.fold(from, |at, extent| if extent.start <= at { at.max(extent.whole) } else { at })
 }
 
-fn extent(candidate: &mut Candidate) -> Result<Extent> {
-    let Candidate { reader, header, limit, .. } = candidate;
-    extent_of(reader, header, *limit, &mut |_, _| {})
+fn extent(segments: Segments<'_>, candidate: &Candidate) -> Result<Extent> {
+    extent_of(&mut segments.open(candidate.number)?, &candidate.header, candidate.limit, &mut |_, _| {})
 }
 
 /// Reads all records of a segment. `look` gets the offset of each record header that is met, and what it knew as synced.
@@ -170,22 +180,25 @@ fn extent_of(
 
 /// Where a segment without a header lies in the log, see the top of this file, and whether it starts just there.
 fn infer(
-    reader: &mut SegmentReader,
-    before: Option<&mut Candidate>,
+    segments: Segments<'_>,
+    number: FileNumber,
+    before: Option<&Candidate>,
     next: Option<SegmentHeader>,
     expectation: &Expectation,
 ) -> Result<(SegmentHeader, bool)> {
+    let reader = &mut segments.open(number)?;
     let (mut least, mut is_placed) = (LogPosition(0), false);
     let extent = extent_of(reader, &UNKNOWN, u64::MAX, &mut |offset, synced| {
         least = least.max(LogPosition(synced.0.saturating_sub(offset - SEGMENT_HEADER_LEN as u64)));
     })?;
     let whole = reader.is_zero(UNKNOWN.offset_of(extent.end), u64::MAX)?;
-    let mut ordinal = next.map_or(expectation.start.ordinal.max(1), |next| next.ordinal.saturating_sub(1));
+    let mut ordinal = next.map_or(expectation.first().max(1), |next| expectation.before(next.ordinal));
     if let Some(before) = before {
         ordinal = expectation.after(before.header.ordinal);
-        is_placed = begins_anew(reader, before, least)?;
+        let end = self::extent(segments, before)?.end;
+        is_placed = begins_anew(reader, (before, &mut segments.open(before.number)?, end), least)?;
         if !is_placed {
-            least = least.max(self::extent(before)?.end);
+            least = least.max(end);
         }
     }
     let follows = next.filter(|next| next.ordinal == expectation.after(ordinal) && whole);
@@ -196,13 +209,17 @@ fn infer(
 
 /// Whether an opening began the segment, which then starts where the log was proved, and not where the one before ends.
 /// It knew all as synced that lies before its first record, and has copied what lies behind, if that was any commit.
-fn begins_anew(reader: &mut SegmentReader, before: &mut Candidate, start: LogPosition) -> Result<bool> {
+fn begins_anew(
+    reader: &mut SegmentReader,
+    (before, its_reader, its_end): (&Candidate, &mut SegmentReader, LogPosition),
+    start: LogPosition,
+) -> Result<bool> {
     let header = before.header;
     let first = reader.record(SEGMENT_HEADER_LEN as u64, &UNKNOWN, u64::MAX)?;
     let Some(first) = first.filter(|_| header.start <= start) else { return Ok(false) };
     let mut at = header.offset_of(start);
     let mut is_copy = true;
-    while let Some(there) = before.reader.record(at, &header, before.limit)? {
+    while let Some(there) = its_reader.record(at, &header, before.limit)? {
         if is_copy && (there.kind, there.payload) == (first.kind, first.payload) {
             return Ok(true);
         }
@@ -213,5 +230,5 @@ fn begins_anew(reader: &mut SegmentReader, before: &mut Candidate, start: LogPos
         is_copy = false;
     }
     // Nothing is there that had to be copied.
-    Ok(start <= extent(before)?.end && at >= header.offset_of(extent(before)?.end))
+    Ok(start <= its_end && at >= header.offset_of(its_end))
 }

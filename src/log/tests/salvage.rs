@@ -79,3 +79,47 @@ fn a_segment_without_a_header_is_put_where_it_was_or_lower() {
     }
     assert!(exact * 4 >= names.len() * 3, "{exact} of {} are exact", names.len());
 }
+
+/// A manifest that knows of cuts makes no segment dead that is needed, though its own header does not say any more which
+/// one it is.
+#[test]
+fn a_segment_without_a_header_is_not_dead_next_to_a_cut() {
+    let fs = mem_fs();
+    let numbers = Numbers::default();
+    let mut manifest = from_begin();
+    let mut log = Log::create(env(&fs, 1 << 20, &numbers), BEGIN, Vec::new()).unwrap();
+    for opening in 0..6 {
+        log.mark_manifest(&mark(opening, 100)).unwrap();
+        for commit in 0..3 {
+            log.append(COMMIT, 0, &[format!("{commit} of opening {opening}").as_bytes()]).unwrap();
+            if commit == 1 && opening % 2 == 1 {
+                log.sync_through(log.end()).unwrap();
+            }
+        }
+        let (recovered, _) = replay(&fs, &manifest).unwrap();
+        log = go_on(env(&fs, 1 << 20, &numbers), &recovered, &mut manifest).unwrap();
+        for dead in &recovered.dead {
+            fs.remove(Purpose::Log, &path_of(*dead)).unwrap();
+        }
+    }
+    drop(log);
+    assert!(manifest.cuts.len() > 1, "{manifest:?}");
+    let found = |fs: &MemFs| {
+        let mut found = Vec::new();
+        let mut note = |record: RecordRef<'_>| {
+            found.push(String::from_utf8(record.payload.to_vec()).unwrap());
+            Ok(Ok(()))
+        };
+        salvage(fs, Path::new(DIR), &manifest, true, &mut note).unwrap();
+        found
+    };
+    let whole = found(&fs);
+    assert_eq!(whole.len(), 18, "{whole:?}");
+    for path in log_files(&fs) {
+        let image = fs.kill();
+        let mut bytes = image.read_file(&path).unwrap();
+        bytes[20] ^= 1;
+        image.write_file(&path, bytes).unwrap();
+        assert_eq!(found(&image), whole, "{}", path.display());
+    }
+}
