@@ -6,7 +6,8 @@ use std::path::Path;
 use strandline::fs::{Fault, FaultKind, PowerCut};
 use strandline::{Error, FaultFs, MemFs};
 
-use crate::life::{Course, DIR, contents, everything, flip, goes_on, names, of_kind, path, remove, reopened, repair};
+use crate::files::{DIR, flip, names, of_kind, path, remove};
+use crate::life::{Course, contents, everything, goes_on, reopened, repair};
 use crate::support::{Dice, small};
 
 /// Damages some files, one way or another.

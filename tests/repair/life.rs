@@ -1,18 +1,15 @@
 //! Lives whose files are damaged afterwards, what they have committed, and what a repair may make of that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use strandline::fs::Purpose;
 use strandline::{
-    CommitOptions, Db, Error, Fs, Keyspace, KeyspaceOptions, MemFs, Options, RepairReport, Retention, WriteBatch,
+    CommitOptions, Db, Error, Keyspace, KeyspaceOptions, MemFs, Options, RepairReport, Retention, WriteBatch,
 };
 
+use crate::files::{self, DIR, names, path};
 use crate::support::{
     self, Dice, KEYS, Key, Model, Op, Told, check_at, check_histories, settle, small, small_keyspace, told,
 };
-
-pub(crate) const DIR: &str = "db";
 
 /// The keyspaces of every database here.
 pub(crate) const KEYSPACES: [(&str, Retention); 3] =
@@ -230,9 +227,7 @@ pub(crate) fn nothing_new(after: &Contents, before: &Contents) -> bool {
 
 /// Opens what was repaired: it must open, verify, and take commits.
 pub(crate) fn reopened(fs: &MemFs, context: &str) -> Db {
-    let db = small(fs).open(DIR).unwrap_or_else(|error| panic!("{context}: {error}"));
-    db.verify().unwrap_or_else(|error| panic!("{context}: {error}"));
-    db
+    files::reopened(small(fs), context)
 }
 
 /// Commits something, compacts, and opens again: a repaired database is one like any other.
@@ -251,31 +246,6 @@ pub(crate) fn goes_on(fs: &MemFs, db: Db, context: &str) {
     assert!(repair(fs).unwrap().healthy, "{context}");
 }
 
-pub(crate) fn names(fs: &MemFs, dir: &str) -> Vec<String> {
-    let listed = fs.list(Purpose::Directory, Path::new(dir)).unwrap_or_default();
-    listed.into_iter().filter(|entry| entry.is_file).map(|entry| entry.name).collect()
-}
-
-pub(crate) fn of_kind(fs: &MemFs, extension: &str) -> Vec<String> {
-    names(fs, DIR).into_iter().filter(|name| name.ends_with(extension)).collect()
-}
-
-pub(crate) fn path(name: &str) -> std::path::PathBuf {
-    Path::new(DIR).join(name)
-}
-
-pub(crate) fn remove(fs: &MemFs, name: &str) {
-    fs.remove(Purpose::Directory, &path(name)).unwrap();
-    fs.sync_dir(Purpose::Directory, Path::new(DIR)).unwrap();
-}
-
 pub(crate) fn everything(fs: &MemFs) -> BTreeMap<String, Vec<u8>> {
     names(fs, DIR).into_iter().map(|name| (name.clone(), fs.read_file(path(&name)).unwrap())).collect()
-}
-
-/// Changes one byte.
-pub(crate) fn flip(fs: &MemFs, name: &str, at: usize) {
-    let mut bytes = fs.read_file(path(name)).unwrap();
-    bytes[at] ^= 0x41;
-    fs.write_file(path(name), bytes).unwrap();
 }

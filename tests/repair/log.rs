@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use strandline::fs::{Fault, FaultKind};
 use strandline::{CommitOptions, Db, Durability, FaultFs, MemFs, Retention, WriteBatch};
 
-use crate::life::{
-    Course, DIR, Life, contents, flip, goes_on, keyspace_options, nothing_new, of_kind, path, remove, reopened, repair,
-};
+use crate::files::{DIR, flip, of_kind, path, remove};
+use crate::life::{Course, Life, contents, goes_on, keyspace_options, nothing_new, reopened, repair};
 use crate::support::{self, Dice, KEYS, small, told};
 
 /// Every commit that touched `manual` is there whole or not at all; returns how many are not.

@@ -9,7 +9,10 @@
     reason = "a test"
 )]
 
+mod again;
 mod anything;
+mod damaged;
+mod files;
 mod life;
 mod log;
 mod manifest;
@@ -22,7 +25,8 @@ use std::path::Path;
 use strandline::fs::Purpose;
 use strandline::{Db, Error, Fs, ManifestFound, MemFs};
 
-use crate::life::{Course, DIR, everything, flip, names, of_kind, path, remove, reopened, repair};
+use crate::files::{DIR, flip, names, of_kind, path, remove};
+use crate::life::{Course, everything, reopened, repair};
 use crate::support::small;
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use strandline::{Error, ManifestFound, MemFs, Retention};
 
-use crate::life::{Course, DIR, flip, goes_on, keyspace_options, names, of_kind, path, remove, reopened, repair};
+use crate::files::{DIR, flip, names, of_kind, path, remove};
+use crate::life::{Course, goes_on, keyspace_options, reopened, repair};
 use crate::support::{Dice, small};
 
 #[test]

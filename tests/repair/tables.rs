@@ -5,9 +5,8 @@ use std::path::Path;
 
 use strandline::{CommitOptions, MemFs, RepairReport, Retention, WriteBatch};
 
-use crate::life::{
-    Course, DIR, contents, flip, goes_on, keyspace_options, names, nothing_new, of_kind, path, remove, reopened, repair,
-};
+use crate::files::{DIR, flip, names, of_kind, path, remove};
+use crate::life::{Course, contents, goes_on, keyspace_options, nothing_new, reopened, repair};
 use crate::support::{Dice, small};
 
 /// Whether a lost table may have held a version.

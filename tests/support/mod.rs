@@ -2,7 +2,6 @@
 //! commits the same operations to a database and here, and then compares all that can be read.
 #![allow(dead_code, reason = "each test uses its part")]
 
-pub(crate) mod damage;
 pub(crate) mod forge;
 pub(crate) mod promises;
 pub(crate) mod world;

@@ -1,17 +1,14 @@
 //! Repairs that come after another one: after one that did not come to its end, or after new damage to what it has made.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
-
-mod support;
 
 use std::path::Path;
 
+use crate::files::{DIR, bytes_of, find, flip, keys, killed, names, of_kind, remove, remove_all, reopened};
+use crate::support::small;
 use strandline::fs::{Fault, FaultKind, Operation, PowerCut, Purpose};
 use strandline::{
     CommitOptions, Compression, Db, Durability, FaultFs, Keyspace, KeyspaceOptions, ManifestFound, MemFs, Options,
     Retention, WriteBatch,
 };
-use support::damage::{DIR, bytes_of, find, flip, keys, killed, names, of_kind, remove, remove_all, reopened};
-use support::small;
 
 /// Nothing is flushed, and no segment is left, unless somebody says so.
 fn roomy(fs: &MemFs) -> Options {

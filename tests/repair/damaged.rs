@@ -1,15 +1,12 @@
 //! One damage at a time, and all that must be there after the repair of it.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
-mod support;
-
+use crate::files::{DIR, bytes_of, flip, keys, killed, of_kind, path, remove_all, reopened};
+use crate::support::forge::{change, varint};
+use crate::support::{forge, small};
 use strandline::fs::{Fault, FaultKind, Purpose};
 use strandline::{
     Compression, Db, Error, FaultFs, Fs, Keyspace, KeyspaceOptions, MemFs, Options, Retention, WriteBatch,
 };
-use support::damage::{DIR, bytes_of, flip, keys, killed, of_kind, path, remove_all, reopened};
-use support::forge::{change, varint};
-use support::{forge, small};
 
 /// Nothing is flushed, and no segment is left, unless somebody says so.
 fn roomy(fs: &MemFs) -> Options {
