@@ -72,7 +72,8 @@ pub fn run(
     let home = ledger.home();
     let seeds = home.join("seeds");
     eprintln!("fuzz: building");
-    let mut make_seeds = cargo(&["run", "--release", "--manifest-path", "fuzz/Cargo.toml", "--example", "seeds", "--"]);
+    // Not optimized: to build the engine so would take far longer than to make them.
+    let mut make_seeds = cargo(&["run", "--manifest-path", "fuzz/Cargo.toml", "--example", "seeds", "--"]);
     let log = home.join("fuzz.log");
     fs::create_dir_all(&home)?;
     finish(make_seeds.arg(&seeds).env("RUSTFLAGS", "--cfg fuzzing"), &log)?;
