@@ -103,12 +103,16 @@ impl Target {
         fs::create_dir_all(&corpus)?;
         fs::create_dir_all(&artifacts)?;
         let seconds = time.as_secs().max(1);
+        // Each run draws other numbers than those before it; a first one, without a ledger, always the same.
+        let code = ledger::code(self.covers);
+        let seed = ledger.sum(self.program, &code)?.runs + 1;
         eprintln!("{}: {seconds} s, corpus in {}", self.program, corpus.display());
         let mut command = cargo(&["fuzz", "run", "--fuzz-dir", "fuzz", "-s", "none", self.name]);
         command.arg(&corpus).arg(home.join("seeds").join(self.name)).arg("--");
         command.arg(format!("-artifact_prefix={}/", artifacts.display()));
         command.args([
             &format!("-max_total_time={seconds}"),
+            &format!("-seed={seed}"),
             &format!("-max_len={}", self.max_len),
             &format!("-timeout={PATIENCE}"),
             "-print_final_stats=1",
@@ -131,7 +135,7 @@ impl Target {
         ledger.add(&Entry {
             program: self.program.to_owned(),
             commit: ledger::commit(),
-            code: ledger::code(self.covers),
+            code,
             at: ledger::now(),
             seconds: outcome.seconds,
             violations: report.artifacts.len() as u64,
