@@ -87,7 +87,9 @@ pub fn run(
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some(target) = lock(&waiting).pop_front() {
+                loop {
+                    // Not as the condition of the loop, which would hold the lock while the target runs.
+                    let Some(target) = lock(&waiting).pop_front() else { break };
                     let ran = target.run(share, &home, ledger);
                     lock(&done).push(ran.map(|outcome| (target, outcome)));
                 }

@@ -355,3 +355,31 @@ fn mark(manifest: u64, len: u64) -> ManifestMark {
     };
     ManifestMark { manifest: FileNumber(manifest), len, standing }
 }
+
+/// The bytes of a segment, record by record: whoever changes them changes the format (S31).
+#[test]
+fn the_bytes_of_a_segment_are_these() {
+    let fs = mem_fs();
+    let begin = LogStart { ordinal: 300, position: LogPosition(4096) };
+    let log = Log::create(env(&fs, 1 << 20, &Numbers::default()), begin, Vec::new()).unwrap();
+    commit(&log, b"pay");
+    log.sync_through(log.end()).unwrap();
+    log.mark_manifest(&mark(9, 1234)).unwrap();
+    log.close().unwrap();
+    let hex: String = fs.read_file(path_of(FileNumber(1))).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = [
+        // magic, version, their checksum; ordinal 300, start 4096, synced up to there, their checksum
+        "534c494e454c4f47 02000000 ae0c8ada",
+        "2c01000000000000 0010000000000000 0010000000000000 9b978997",
+        // a commit: kind, flags, 3 bytes, their checksum; synced up to 4096, the head's checksum
+        "01 07 03000000 5b08a2e3 0010000000000000 01f273bb",
+        "706179",
+        // a mark, which knows that the commit is synced: manifest 9 of 1,234 bytes, then its counters
+        "82 00 34000000 657091a9 1910000000000000 a9572d21",
+        "0900000000000000 d204000000000000 1300000000000000 03000000",
+        "4600000000000000 3c00000000000000 3200000000000000",
+        // the end, up to which all is synced
+        "83 00 00000000 5c8ed4cd 6310000000000000 8076eb7a",
+    ];
+    assert_eq!(hex, expected.concat().replace(' ', ""));
+}

@@ -232,7 +232,7 @@ impl Trial {
         let failed = db.close().is_err();
         assert!(!failed || !verdict.sound);
         drop(db);
-        self.undo(fs, expected.damaged);
+        self.undo(fs, expected);
         self.check_healed(fs, expected, &[], verdict.covered);
     }
 
@@ -240,8 +240,16 @@ impl Trial {
         damaged.keys().any(|name| fs.read_file(Path::new(DIR).join(name)).is_err())
     }
 
-    /// Puts back what the tables held, where they are still there.
-    fn undo(&self, fs: &MemFs, damaged: &Damaged) {
+    /// Puts back what the tables held, where they are still there, and those that had gone since the moment which the
+    /// rest is of.
+    fn undo(&self, fs: &MemFs, expected: Expected<'_>) {
+        let Expected { moment, damaged, .. } = expected;
+        let past = self.specimen.moments[moment].files.iter();
+        for (name, bytes) in past.filter(|(name, _)| name.ends_with(".table")) {
+            if !self.specimen.files().contains_key(name) && !damaged.contains_key(name) {
+                fs.write_file(Path::new(DIR).join(name), bytes.to_vec()).unwrap();
+            }
+        }
         let tables = damaged.iter().filter(|(name, _)| name.ends_with(".table"));
         for (name, bytes) in tables {
             let path = Path::new(DIR).join(name);
@@ -317,7 +325,7 @@ impl Trial {
         drop(db);
         let fs = fs.kill();
         if is_table {
-            self.undo(&fs, damaged);
+            self.undo(&fs, expected);
             self.check_healed(&fs, expected, &more, false);
         }
         outcome

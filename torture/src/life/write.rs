@@ -125,6 +125,20 @@ impl Runner {
         self.committed(Commit { timestamp, writes, durability, marked: None, durable: false, undecided: false });
     }
 
+    /// A put that is in the log and need not be on the disk, with a value that is long beside those of the other writes.
+    pub fn write_long(&mut self, bytes: usize) {
+        let (space, key, before) = (self.some_space_to_write(), self.some_key(), self.earliest_next());
+        let value = vec![self.random.random(); bytes];
+        let mut batch = WriteBatch::new();
+        batch.put(&self.handles[&space], &key, &value);
+        let durability = Durability::Buffered;
+        let timestamp = self.db().commit_with(batch, CommitOptions::new().durability(durability)).unwrap();
+        self.log.add(format!("long, alone at {timestamp}: {bytes} bytes for {}", shown(&key)));
+        self.check_next(before, timestamp);
+        let writes = vec![(space, Write::Put { key, value, expires_at: None })];
+        self.committed(Commit { timestamp, writes, durability, marked: None, durable: false, undecided: false });
+    }
+
     pub fn committed(&mut self, commit: Commit) {
         let synced = commit.durability == Durability::Synced && !commit.undecided;
         self.model.commit(commit);

@@ -47,6 +47,8 @@ const SETS: Until = Until::Rounds(32);
 const FAULTS: Until = Until::Rounds(120);
 /// A life on a disk that gets full six times.
 const FULL: Until = Until::Rounds(330);
+/// A round has some 2,000 commits.
+const THREADS: Until = Until::Rounds(60);
 /// A round has eight images.
 const IMAGES: Until = Until::Rounds(250);
 
@@ -196,6 +198,12 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/compaction_job.rs": "self.replace_tables(job.keyspace, changes, &added, &removed)?;
         if took_late" => "self.replace_tables(job.keyspace, changes, &added, &removed).inspect_err(|_| outcome.give_up())?;
         if took_late"];
+    "L3: what an undecided drop takes is removed", "faults", FAULTS, [
+        "src/db/keyspaces.rs": "            Ok((world.without(core.id), snapshots))
+        })" => "            Ok((world.without(core.id), snapshots))
+        }).inspect_err(|_| world.get(core.id).into_iter().flat_map(|last| last.tree.iter()).for_each(|(_, table)| {
+            drop(self.fs.remove(crate::fs::Purpose::Table, &crate::format::FileKind::Table.path(&self.dir, table.meta().number)));
+        }))"];
     "resume: the failed segment is not covered", "faults", FAULTS, [
         "src/db/resume.rs": "let mut changes = vec![Change::LogStart { ordinal: start.ordinal, position: start.position.0 }];" => "let mut changes = Vec::new();",
         "src/db/resume.rs": "FileKind::Log => true," => "FileKind::Log => false,"];
@@ -231,6 +239,25 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/log/group.rs": "                self.led.wait(&mut leading);
                 continue;" => "                self.led.wait(&mut leading);
                 return Ok(());"];
+    // Threads that read while others write, merge and drop.
+    "threads: a commit is published before it is applied", "stress", THREADS, [
+        "src/db/commit.rs": "        let applied = Apply {" => "        self.in_flight.publish(last_sequence, &self.current.published)?;
+        let applied = Apply {"];
+    "threads: a commit returns before it is published", "stress", THREADS, [
+        "src/db/pipeline.rs": "        while published.horizon().sequence < sequence {
+            if let" => "        while published.horizon().sequence < sequence.min(0) {
+            if let"];
+    "threads: a flush does not wait for those who are writing into its memtable", "stress", THREADS, [
+        "src/db/flush.rs": "if !self.in_flight.wait_published(unit.sequence, &self.current.published) {" => "if self.in_flight.wait_published(0, &self.current.published) && unit.sequence == 0 {"];
+    "threads: a merge does not look at the snapshots", "stress", THREADS, [
+        "src/merge/decide.rs": "return if self.snapshot_within(timestamp, newer) { Verdict::Keep } else { Verdict::Drop };" => "return Verdict::Drop;"];
+    "threads: the files of a table go though somebody reads it", "stress", THREADS, [
+        "src/table/handle.rs": "        self.obsolete.store(true, Ordering::Release);" => "        drop(self.store.fs.remove(Purpose::Table, &FileKind::Table.path(&self.store.dir, self.meta.number)));
+        self.slot.reader.store(None);"];
+    "threads: a snapshot of a time does not look at the floors", "stress", THREADS, [
+        "src/db/snapshot.rs": "let refused: Vec<_> = snapshot.floors().filter(|(_, floor)| *floor > timestamp).collect();" => "let refused: Vec<_> = snapshot.floors().filter(|(_, floor)| *floor > timestamp + u64::MAX / 2).collect();"];
+    "threads: a keyspace that is dropped is gone for its snapshots too", "stress", THREADS, [
+        "src/db/keyspaces.rs": "                snapshots.keep_dropped(last);" => ""];
     // What is read from a disk that is not what was written.
     "damage: a history block's checksum is not looked at", "corruption", DAMAGES, [
         "src/table/block.rs": "if checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {" => "if kind != BlockKind::History && checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {"];

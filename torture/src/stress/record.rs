@@ -31,6 +31,10 @@ impl Record {
         self.committed.lock().unwrap().insert(at, value);
     }
 
+    pub(super) fn commits(&self) -> usize {
+        self.committed.lock().unwrap().len()
+    }
+
     pub(super) fn has(&self, at: Timestamp) -> bool {
         self.committed.lock().unwrap().contains_key(&at)
     }
