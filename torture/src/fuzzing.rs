@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -41,8 +42,10 @@ const fn target(name: &'static str, program: &'static str, covers: &'static [&'s
     Target { name, program, covers, max_len }
 }
 
-/// An input that takes longer, in seconds, hangs.
-const PATIENCE: u32 = 10;
+/// An input that takes longer, in seconds, hangs. Others may need the machine too.
+const PATIENCE: u32 = 60;
+/// A fuzzer that has not ended so long after its time does not end.
+const GRACE: Duration = Duration::from_secs(3 * PATIENCE as u64);
 
 /// Why there can be no fuzzing here, if there cannot.
 pub fn missing() -> Option<&'static str> {
@@ -121,7 +124,7 @@ impl Target {
         ]);
         let log = home.join(format!("{}.log", self.program));
         let began = Instant::now();
-        let good = tell(&mut command, &log)?;
+        let good = tell(&mut command, &log, Some(Duration::from_secs(seconds) + GRACE))?;
         let report = Report::read(&fs::read_to_string(&log)?);
         if !good && report.artifacts.is_empty() {
             return Err(failed(&command, &log));
@@ -188,15 +191,28 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it, with all that it says in a file, and gives whether it succeeded.
-fn tell(command: &mut Command, log: &PathBuf) -> io::Result<bool> {
+/// Runs it, with all that it says in a file, and gives whether it succeeded. What has not ended by then is killed, with
+/// all that it has started: what reports a hang has been seen to hang itself.
+fn tell(command: &mut Command, log: &PathBuf, within: Option<Duration>) -> io::Result<bool> {
     let file = File::create(log)?;
-    let status = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).status()?;
-    Ok(status.success())
+    let mut child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0).spawn()?;
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        if within.is_some_and(|within| began.elapsed() > within) {
+            let group = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process_group(group, rustix::process::Signal::KILL)?;
+            child.wait()?;
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn finish(command: &mut Command, log: &PathBuf) -> io::Result<()> {
-    if tell(command, log)? { Ok(()) } else { Err(failed(command, log)) }
+    if tell(command, log, None)? { Ok(()) } else { Err(failed(command, log)) }
 }
 
 fn failed(command: &Command, log: &Path) -> io::Error {
