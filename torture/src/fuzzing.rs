@@ -85,21 +85,27 @@ pub fn run(
     }
     let at_once = at_once.clamp(1, targets.len().max(1));
     let share = time.mul_f64(at_once as f64 / targets.len().max(1) as f64);
-    let waiting: Mutex<VecDeque<&'static Target>> = Mutex::new(targets.iter().copied().collect());
+    let ran = together(targets, at_once, |target| Ok((*target, target.run(share, &home, ledger)?)));
+    ran.into_iter().collect()
+}
+
+/// Does something with each of `all`, with so many at once.
+fn together<T: Sync, R: Send>(all: &[T], at_once: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let waiting: Mutex<VecDeque<&T>> = Mutex::new(all.iter().collect());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
                 loop {
-                    // Not as the condition of the loop, which would hold the lock while the target runs.
-                    let Some(target) = lock(&waiting).pop_front() else { break };
-                    let ran = target.run(share, &home, ledger);
-                    lock(&done).push(ran.map(|outcome| (target, outcome)));
+                    // Not as the condition of the loop, which would hold the lock during the work.
+                    let Some(one) = lock(&waiting).pop_front() else { break };
+                    let result = work(one);
+                    lock(&done).push(result);
                 }
             });
         }
     });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Target {
@@ -122,7 +128,8 @@ impl Target {
             &format!("-timeout={PATIENCE}"),
             "-print_final_stats=1",
         ]);
-        let log = home.join(format!("{}.log", self.program));
+        // Another run of the same target may go on beside it.
+        let log = home.join(format!("{}-{}.log", self.program, std::process::id()));
         let began = Instant::now();
         let good = tell(&mut command, &log, Some(Duration::from_secs(seconds) + GRACE))?;
         let report = Report::read(&fs::read_to_string(&log)?);
@@ -149,6 +156,9 @@ impl Target {
             reached: outcome.reached.clone(),
             ..Entry::default()
         })?;
+        if outcome.violations.is_empty() {
+            fs::remove_file(&log)?;
+        }
         Ok(outcome)
     }
 }
@@ -192,7 +202,8 @@ fn cargo(arguments: &[&str]) -> Command {
 }
 
 /// Runs it, with all that it says in a file, and gives whether it succeeded. What has not ended by then is killed, with
-/// all that it has started: what reports a hang has been seen to hang itself.
+/// all that it has started: what reports a hang has been seen to hang itself. So it has a process group of its own, which
+/// Ctrl-C at a terminal does not reach: a fuzzer then goes on until its time is up.
 fn tell(command: &mut Command, log: &PathBuf, within: Option<Duration>) -> io::Result<bool> {
     let file = File::create(log)?;
     let mut child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0).spawn()?;
@@ -243,6 +254,44 @@ mod tests {
         assert_eq!((report.executions, report.edges, report.features), (2100, 310, 600));
         assert_eq!(report.artifacts, ["/a/crash-0123"]);
         assert_eq!(Report::read(""), Report::default());
+    }
+
+    #[test]
+    fn so_many_run_at_once() {
+        let running = Mutex::new((0, 0));
+        let done = together(&[1, 2, 3, 4, 5], 2, |one| {
+            {
+                let (now, most) = &mut *lock(&running);
+                *now += 1;
+                *most = (*most).max(*now);
+            }
+            let began = Instant::now();
+            while lock(&running).1 < 2 && began.elapsed() < Duration::from_secs(10) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            lock(&running).0 -= 1;
+            *one
+        });
+        assert_eq!((done.len(), done.iter().sum::<i32>(), lock(&running).1), (5, 15, 2));
+    }
+
+    #[test]
+    fn what_does_not_end_is_killed_with_all_that_it_has_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let shell = |script: &str, within| tell(Command::new("sh").args(["-c", script]), &log, within).unwrap();
+        assert!(shell("echo said; exit 0", Some(Duration::from_secs(60))) && !shell("exit 1", None));
+        let began = Instant::now();
+        assert!(!shell("sleep 60 & echo $!; wait", Some(Duration::from_millis(300))));
+        assert!(began.elapsed() < Duration::from_secs(30));
+        let child = fs::read_to_string(&log).unwrap();
+        // Whoever adopts it may take a moment to see that it has ended.
+        let stat = Path::new("/proc").join(child.trim()).join("stat");
+        let lives = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        while lives() {
+            assert!(began.elapsed() < Duration::from_secs(30), "{} goes on", child.trim());
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

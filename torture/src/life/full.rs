@@ -28,7 +28,7 @@ fn is_full(error: &Error) -> bool {
     }
 }
 
-/// A `CURRENT.tmp`, which the next opening replaces.
+/// At least what a `CURRENT.tmp` takes, which the next opening replaces.
 const CURRENT_BYTES: u64 = 64;
 /// What an opening may leave behind until the next flush: a log segment with nothing but marks in it, and a cut in the
 /// manifest.

@@ -120,9 +120,7 @@ impl Runner {
         };
         let writes = vec![(space, write)];
         self.log.add(format!("alone at {timestamp}: {}", describe(&writes)));
-        self.check_next(before, timestamp);
-        let durability = self.settings.durability;
-        self.committed(Commit { timestamp, writes, durability, marked: None, durable: false, undecided: false });
+        self.committed_alone(before, timestamp, writes, self.settings.durability);
     }
 
     /// A put that is in the log and need not be on the disk, with a value that is long beside those of the other writes.
@@ -134,8 +132,18 @@ impl Runner {
         let durability = Durability::Buffered;
         let timestamp = self.db().commit_with(batch, CommitOptions::new().durability(durability)).unwrap();
         self.log.add(format!("long, alone at {timestamp}: {bytes} bytes for {}", shown(&key)));
+        self.committed_alone(before, timestamp, vec![(space, Write::Put { key, value, expires_at: None })], durability);
+    }
+
+    /// The model takes a commit of one write, at a timestamp that the clock gave.
+    fn committed_alone(
+        &mut self,
+        before: Timestamp,
+        timestamp: Timestamp,
+        writes: Vec<(usize, Write)>,
+        durability: Durability,
+    ) {
         self.check_next(before, timestamp);
-        let writes = vec![(space, Write::Put { key, value, expires_at: None })];
         self.committed(Commit { timestamp, writes, durability, marked: None, durable: false, undecided: false });
     }
 

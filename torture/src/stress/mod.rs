@@ -28,9 +28,10 @@ pub struct Stress;
 const KEYS: usize = 12;
 const WRITERS: u64 = 2;
 const READERS: u64 = 2;
-/// A round ends with so many commits acknowledged, or after so long: what a slow machine tries is not less.
+/// A round ends with so many commits acknowledged, so that a slow machine tries no less, ...
 const COMMITS: usize = 2000;
-const LENGTH: Duration = Duration::from_secs(20);
+/// ... or, should faults keep them from it, after so long.
+const LONGEST: Duration = Duration::from_secs(20);
 
 impl Program for Stress {
     fn name(&self) -> &'static str {
@@ -227,7 +228,7 @@ fn run(shared: &Shared, random: &mut Random) {
             })
             .collect();
         let began = Instant::now();
-        while shared.record.commits() < COMMITS && began.elapsed() < LENGTH && shared.going() {
+        while shared.record.commits() < COMMITS && began.elapsed() < LONGEST && shared.going() {
             thread::sleep(Duration::from_millis(10));
         }
         shared.stop.store(true, Ordering::Relaxed);

@@ -82,7 +82,7 @@ impl Record {
     }
 
     pub(super) fn count(&self, counts: &mut Counts) {
-        counts.add("commits", self.committed.lock().unwrap().len() as u64);
+        counts.add("commits", self.commits() as u64);
         counts.add("answers checked", self.seen.lock().unwrap().len() as u64);
     }
 }
