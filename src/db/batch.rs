@@ -18,8 +18,10 @@
 use bytes::Bytes;
 
 use super::Keyspace;
+use super::few::Few;
 use super::range::{KeyBounds, KeyRange, half_open, prefix_bounds};
 use crate::format::{DecodeError, Decoder, Encode, MAY_SKIP, Reason};
+use crate::manifest::KeyspaceId;
 use crate::{Error, Result, Timestamp};
 
 /// The longest key, in bytes.
@@ -54,7 +56,8 @@ pub struct WriteBatch {
     body: Vec<u8>,
     operations: u32,
     database: Option<u64>,
-    keyspaces: Keyspaces,
+    /// Named by writes and by reads: ascending.
+    keyspaces: Few<KeyspaceId>,
     refused: Option<Refusal>,
 }
 
@@ -83,11 +86,6 @@ impl WriteBatch {
         self.body.len()
     }
 
-    /// The keyspaces named, by writes and by reads: ascending, each once.
-    pub(crate) fn keyspaces(&self) -> &[u32] {
-        self.keyspaces.as_slice()
-    }
-
     /// The database whose keyspaces are named.
     pub(crate) fn database(&self) -> Option<u64> {
         self.database
@@ -98,9 +96,9 @@ impl WriteBatch {
         self.refused.map_or(Ok(()), |refusal| Err(refusal.to_error()))
     }
 
-    /// The encoded operations.
-    pub(crate) fn into_body(self) -> Bytes {
-        self.body.into()
+    /// The encoded operations, and the keyspaces that are named, by writes and by reads: ascending, each once.
+    pub(crate) fn into_parts(self) -> (Bytes, Few<KeyspaceId>) {
+        (self.body.into(), self.keyspaces)
     }
 
     /// Writes a value.
@@ -223,7 +221,7 @@ impl WriteBatch {
             self.refused = Some(Refusal::AnotherDatabase);
             return false;
         }
-        self.keyspaces.insert(target.id());
+        self.keyspaces.insert(KeyspaceId(target.id()));
         true
     }
 
@@ -248,35 +246,6 @@ impl WriteBatch {
         const AROUND: usize = 1 + 5 + 5 + 5 + 10;
         let whole = self.body.len() + len + AROUND;
         self.fits("batch", whole, MAX_BATCH_BYTES)
-    }
-}
-
-/// A small set of keyspaces: nearly every batch is about one.
-#[derive(Debug, Clone, Default)]
-enum Keyspaces {
-    #[default]
-    None,
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl Keyspaces {
-    fn as_slice(&self) -> &[u32] {
-        match self {
-            Self::None => &[],
-            Self::One(id) => std::slice::from_ref(id),
-            Self::Many(ids) => ids,
-        }
-    }
-
-    fn insert(&mut self, id: u32) {
-        if let Err(at) = self.as_slice().binary_search(&id) {
-            match self {
-                Self::None => *self = Self::One(id),
-                Self::One(other) => *self = Self::Many(vec![id.min(*other), id.max(*other)]),
-                Self::Many(ids) => ids.insert(at, id),
-            }
-        }
     }
 }
 

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::batch::{OpKind, Operations, WriteBatch};
 use super::engine::{CommitState, Engine};
+use super::few::Few;
 use super::pipeline::{Admission, Admitted, Reserved};
 use super::world::Mem;
-use crate::log::LogPosition;
+use crate::log::{COMMIT, Log, LogPosition};
 use crate::manifest::KeyspaceId;
 use crate::options::{CommitOptions, Durability};
 use crate::sync::{Arc, MutexGuard, Ordering};
@@ -35,13 +36,26 @@ pub(crate) fn split_record(payload: &[u8]) -> Option<(Timestamp, &[u8])> {
     Some((u64::from_le_bytes(*timestamp), operations))
 }
 
+/// What a commit writes to.
+struct Found {
+    /// The highest floor.
+    floor: Timestamp,
+    /// The memtables of the keyspaces touched, ascending by id.
+    targets: Few<(KeyspaceId, Arc<Mem>)>,
+}
+
+/// Where a commit ends that has to be synced: in the log that it went to, whichever there is meanwhile.
+struct Unsynced {
+    log: Arc<Log>,
+    end: LogPosition,
+}
+
 /// A commit that was reserved and has to be applied.
 struct Apply {
     operations: Bytes,
     first_sequence: Sequence,
     admitted: Admitted,
-    /// The memtables of the keyspaces touched, ascending by id.
-    targets: Vec<(KeyspaceId, Arc<Mem>)>,
+    targets: Few<(KeyspaceId, Arc<Mem>)>,
 }
 
 impl Engine {
@@ -60,27 +74,28 @@ impl Engine {
         self.wait_for_room(cost)?;
 
         let sequences = batch.len().max(1) as u64;
-        let touched: Vec<KeyspaceId> = batch.keyspaces().iter().copied().map(KeyspaceId).collect();
-        let operations = batch.into_body();
+        let (operations, touched) = batch.into_parts();
+        let touched = touched.as_slice();
         let bytes = operations.len() as u64;
         let mut state = self.commit.lock();
-        let admitted = self.validate(&state, &touched, options)?;
-        self.make_room(&mut state, &touched)?;
-        let world = self.world();
-        let targets: Vec<_> = touched
-            .iter()
-            .filter_map(|id| world.get(*id).map(|keyspace| (*id, Arc::clone(&keyspace.active))))
-            .collect();
-        let logged_to = match durability {
+        self.check_writable()?;
+        let mut found = self.find(touched)?;
+        let admitted = self.admit(&state, found.floor, options)?;
+        if self.lacks_room(&found)? {
+            self.make_room(&mut state, touched)?;
+            found = self.find(touched)?;
+        }
+        let targets = found.targets;
+        let unsynced = match durability {
             // What is in no memtable has no other place than the log.
-            Durability::Unlogged if !targets.is_empty() => {
-                for (_, mem) in &targets {
-                    mem.expect_unlogged(admitted.timestamp, &touched);
+            Durability::Unlogged if !touched.is_empty() => {
+                for (_, mem) in targets.as_slice() {
+                    mem.expect_unlogged(admitted.timestamp, touched);
                 }
                 None
             }
             Durability::Unlogged | Durability::Buffered | Durability::Synced => {
-                Some(self.append(admitted, &operations, &targets)?)
+                self.append(admitted, &operations, targets.as_slice(), durability)?
             }
         };
         let first_sequence = state.next_sequence;
@@ -88,17 +103,17 @@ impl Engine {
         state.last_timestamp = state.last_timestamp.max(admitted.timestamp);
         let last_sequence = state.reserved();
         self.in_flight.enter(Reserved { sequence: last_sequence, timestamp: admitted.timestamp });
-        let share = cost / targets.len().max(1);
-        for (_, mem) in &targets {
+        let share = cost / touched.len().max(1);
+        for (_, mem) in targets.as_slice() {
             mem.charge(share);
             self.counters.buffered_bytes.fetch_add(share as u64, Ordering::Relaxed);
         }
         drop(state);
 
         let applied = Apply { operations, first_sequence, admitted, targets }.run();
-        let settled = applied.and_then(|()| match (durability, logged_to) {
-            (Durability::Synced, Some((log, end))) => log.sync_through(end),
-            _ => Ok(()),
+        let settled = applied.and_then(|()| match unsynced {
+            Some(Unsynced { log, end }) => log.sync_through(end),
+            None => Ok(()),
         });
         if let Err(error) = settled {
             // Failed first: whoever is woken by the poison finds the reason.
@@ -112,16 +127,22 @@ impl Engine {
         Ok(admitted.timestamp)
     }
 
+    /// Under the commit lock: what a commit writes to, if it is all there.
+    fn find(&self, touched: &[KeyspaceId]) -> Result<Found> {
+        self.current.with_world(|world| {
+            let mut found = Found { floor: 0, targets: Few::default() };
+            for id in touched {
+                let keyspace = world.get(*id).filter(|keyspace| !keyspace.core.is_dropped());
+                let keyspace = keyspace.ok_or_else(|| self.unknown_keyspace(*id))?;
+                found.floor = found.floor.max(keyspace.core.admission_floor());
+                found.targets.push((*id, Arc::clone(&keyspace.active)));
+            }
+            Ok(found)
+        })
+    }
+
     /// Under the commit lock: whether the commit may be, and at which timestamp.
-    fn validate(&self, state: &CommitState, touched: &[KeyspaceId], options: &CommitOptions) -> Result<Admitted> {
-        self.check_writable()?;
-        let world = self.world();
-        let mut floor = 0;
-        for id in touched {
-            let keyspace = world.get(*id).filter(|keyspace| !keyspace.core.is_dropped());
-            let keyspace = keyspace.ok_or_else(|| self.unknown_keyspace(*id))?;
-            floor = floor.max(keyspace.core.admission_floor());
-        }
+    fn admit(&self, state: &CommitState, floor: Timestamp, options: &CommitOptions) -> Result<Admitted> {
         let admission = Admission {
             clock: self.options.clock,
             late_commits: self.options.late_commits,
@@ -133,22 +154,38 @@ impl Engine {
         admission.admit(options.at)
     }
 
-    /// Under the commit lock: appends the record.
+    /// Under the commit lock: appends the record, and says what is left to be synced.
     fn append(
         &self,
         admitted: Admitted,
         operations: &Bytes,
         targets: &[(KeyspaceId, Arc<Mem>)],
-    ) -> Result<(Arc<crate::log::Log>, LogPosition)> {
-        let log = self.log()?;
-        let start = log.end();
-        for (_, mem) in targets {
-            mem.expect_logged(start);
-        }
-        let flags = if admitted.late { LATE } else { 0 };
-        let head = admitted.timestamp.to_le_bytes();
-        let end = log.append(crate::log::COMMIT, flags, &[&head, operations]).map_err(|error| self.fail(error))?;
-        Ok((log, end))
+        durability: Durability,
+    ) -> Result<Option<Unsynced>> {
+        self.with_log(|log| {
+            let start = log.end();
+            for (_, mem) in targets {
+                mem.expect_logged(start);
+            }
+            let flags = if admitted.late { LATE } else { 0 };
+            let head = admitted.timestamp.to_le_bytes();
+            let end = log.append(COMMIT, flags, &[&head, operations]).map_err(|error| self.fail(error))?;
+            Ok((durability == Durability::Synced).then(|| Unsynced { log: Arc::clone(log), end }))
+        })
+    }
+
+    /// Under the commit lock: whether [`make_room`](Self::make_room) has anything to do.
+    fn lacks_room(&self, found: &Found) -> Result<bool> {
+        let is_full = found.targets.as_slice().iter().any(|(_, mem)| mem.size() >= self.options.memtable_bytes);
+        Ok(is_full || self.buffers_are_full() || self.log_is_large()?)
+    }
+
+    fn buffers_are_full(&self) -> bool {
+        self.counters.buffered_bytes.load(Ordering::Relaxed) >= self.options.write_buffer_bytes as u64
+    }
+
+    fn log_is_large(&self) -> Result<bool> {
+        Ok(self.numbers_run_low() || self.with_log(|log| Ok(log.live_bytes() > self.options.wal_bytes))?)
     }
 
     /// Under the commit lock: seals memtables that are full, and those that keep the log or the write buffer too large.
@@ -160,7 +197,7 @@ impl Engine {
             .filter(|id| world.get(*id).is_some_and(|keyspace| keyspace.active.size() >= self.options.memtable_bytes))
             .collect();
         self.seal(state, &full)?;
-        if self.counters.buffered_bytes.load(Ordering::Relaxed) >= self.options.write_buffer_bytes as u64 {
+        if self.buffers_are_full() {
             let world = self.world();
             let largest = world.keyspaces().iter().max_by_key(|keyspace| keyspace.active.charged());
             let largest: Vec<_> =
@@ -174,8 +211,7 @@ impl Engine {
     /// sealed, so that its flush lets the segments go. Where no memtable holds it, an empty flush does. The same where
     /// its segments have used up file numbers: a flush is an edit, which sets more aside.
     fn bound_log(&self, state: &mut MutexGuard<'_, CommitState>) -> Result<()> {
-        let is_large = self.log()?.live_bytes() > self.options.wal_bytes || self.numbers_run_low();
-        if !is_large || self.background.flush_waits() {
+        if !self.log_is_large()? || self.background.flush_waits() {
             return Ok(());
         }
         let world = self.world();
@@ -201,7 +237,7 @@ impl Apply {
             // The batch encoded these bytes itself.
             let op = op.map_err(|error| Error::invalid(format!("a batch does not decode: {}", error.reason)))?;
             let stamp = Stamp { timestamp: self.admitted.timestamp, sequence, late: self.admitted.late };
-            if let Some((_, mem)) = self.targets.iter().find(|(id, _)| id.0 == op.keyspace) {
+            if let Some((_, mem)) = self.targets.as_slice().iter().find(|(id, _)| id.0 == op.keyspace) {
                 insert(&mem.entries, &self.operations, op.kind, stamp);
             }
         }

@@ -91,6 +91,11 @@ impl Current {
         self.world.load_full()
     }
 
+    /// Looks at the world without touching a shared counter.
+    pub(crate) fn with_world<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        look(&self.world.load())
+    }
+
     pub(crate) fn horizon(&self) -> Horizon {
         self.published.horizon()
     }

@@ -339,6 +339,14 @@ impl Engine {
         }
     }
 
+    /// Does something with the log that commits go to, without touching a shared counter.
+    pub(crate) fn with_log<T>(&self, act: impl FnOnce(&Arc<Log>) -> Result<T>) -> Result<T> {
+        match &*self.log.load() {
+            Some(log) => act(log),
+            None => self.log().and_then(|log| act(&log)),
+        }
+    }
+
     /// Makes the log durable up to `position`, and says what may be said of it from then on.
     pub(crate) fn sync_log(&self, position: LogPosition) -> Result<Proof> {
         let log = self.log()?;

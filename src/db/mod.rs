@@ -17,6 +17,7 @@ mod compaction_job;
 mod current;
 mod cursor;
 mod engine;
+mod few;
 mod flush;
 mod handle;
 mod history;

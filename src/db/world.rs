@@ -46,7 +46,10 @@ impl Mem {
 
     /// Under the commit lock: a logged commit that begins at `position` will be inserted.
     pub(crate) fn expect_logged(&self, position: LogPosition) {
-        self.first_position.fetch_min(position.0, Ordering::SeqCst);
+        // Under the lock nobody else changes it, and positions rise: the first one stays.
+        if self.first_position.load(Ordering::Relaxed) > position.0 {
+            self.first_position.store(position.0, Ordering::SeqCst);
+        }
     }
 
     /// Under the commit lock: an unlogged commit at `timestamp`, which also touches `others`, will be inserted.

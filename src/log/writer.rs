@@ -42,6 +42,8 @@ pub(crate) struct Log {
     writer: Mutex<Writer>,
     group: GroupSync,
     failure: Failure,
+    /// Where the oldest live segment begins.
+    start: AtomicU64,
     end: AtomicU64,
     synced: AtomicU64,
     syncs: AtomicU64,
@@ -121,6 +123,7 @@ impl Log {
     /// storage.
     pub(crate) fn create(env: LogEnv, start: LogStart, live: Vec<SegmentInfo>) -> Result<Self> {
         let durable_ordinal = live.last().map_or(0, |last| last.ordinal);
+        let oldest = live.first().map_or(start.position, |first| first.start);
         let log = Self {
             env,
             writer: Mutex::new(Writer {
@@ -133,6 +136,7 @@ impl Log {
             }),
             group: GroupSync::default(),
             failure: Failure::default(),
+            start: AtomicU64::new(oldest.0),
             end: AtomicU64::new(start.position.0),
             synced: AtomicU64::new(start.position.0),
             syncs: AtomicU64::new(0),
@@ -283,8 +287,7 @@ impl Log {
 
     /// How many bytes of records the live segments hold.
     pub(crate) fn live_bytes(&self) -> u64 {
-        let first = self.writer.lock().segments.first().map(|segment| segment.start.0);
-        first.map_or(0, |first| self.end().0.saturating_sub(first))
+        self.end().0.saturating_sub(self.start.load(Ordering::Relaxed))
     }
 
     /// Whether it lies in many more segments than its bytes need. Of two that one process has filled, together they hold
@@ -302,7 +305,9 @@ impl Log {
             let durable = writer.durable_ordinal;
             let removable = |segment: &SegmentInfo| segment.end <= position && segment.ordinal < durable;
             let count = writer.segments.iter().take_while(|segment| removable(segment)).count();
-            writer.segments.drain(..count).collect()
+            let removable = writer.segments.drain(..count).collect();
+            self.note_start(&writer);
+            removable
         };
         for (index, segment) in removable.iter().enumerate() {
             let path = FileKind::Log.path(&self.env.dir, segment.number);
@@ -312,11 +317,19 @@ impl Log {
             };
             if let Err(error) = removed {
                 let left = removable.get(index..).unwrap_or_default();
-                self.writer.lock().segments.splice(..0, left.iter().copied());
+                let mut writer = self.writer.lock();
+                writer.segments.splice(..0, left.iter().copied());
+                self.note_start(&writer);
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    fn note_start(&self, writer: &Writer) {
+        if let Some(first) = writer.segments.first() {
+            self.start.store(first.start.0, Ordering::Relaxed);
+        }
     }
 
     fn append_to(&self, writer: &mut Writer, kind: u8, flags: u8, parts: &[&[u8]]) -> Result<LogPosition> {

@@ -28,7 +28,7 @@ pub(crate) fn operations(body: &[u8]) {
     }
     batch.check().unwrap();
     assert_eq!(batch.len(), read.len());
-    let again = batch.into_body();
+    let again = batch.into_parts().0;
     assert_eq!(Operations::new(&again).collect::<Result<Vec<_>, _>>().as_ref(), Ok(&read));
 }
 
@@ -51,5 +51,5 @@ pub(crate) fn operations_seeds() -> Vec<Vec<u8>> {
     batch.push_delete(&one, b"key");
     batch.push_delete_range(&one, &b"a"[..]..&b"b"[..]);
     batch.push_delete_range(&other, &b"a"[..]..);
-    vec![batch.into_body().to_vec()]
+    vec![batch.into_parts().0.to_vec()]
 }

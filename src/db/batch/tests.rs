@@ -44,7 +44,7 @@ fn of_all_kinds() -> WriteBatch {
 fn operations_come_back_in_the_order_in_which_they_were_named() {
     let batch = of_all_kinds();
     assert_eq!((batch.len(), batch.is_empty(), batch.database()), (6, false, Some(9)));
-    assert_eq!(batch.keyspaces(), [1, 300]);
+    assert_eq!(batch.keyspaces.as_slice(), [KeyspaceId(1), KeyspaceId(300)]);
     batch.check().unwrap();
     let expected = [
         op(&B, OpKind::Put { key: b"alice", value: b"90", expires_at: None }),
@@ -55,14 +55,14 @@ fn operations_come_back_in_the_order_in_which_they_were_named() {
         op(&B, OpKind::DeleteRange { start: b"tmp/", end: Some(b"tmp0") }),
     ];
     let len = batch.bytes();
-    let body = batch.into_body();
+    let body = batch.into_parts().0;
     assert_eq!(body.len(), len);
     assert_eq!(decoded(&body), expected);
 }
 
 #[test]
 fn the_bytes_of_each_kind_are_fixed() {
-    let body = of_all_kinds().into_body();
+    let body = of_all_kinds().into_parts().0;
     let expected = [
         &b"\x01\xac\x02\x05alice\x0290"[..],
         b"\x02\x01\x07session\x00\x80\x80\x80\x80\x80\x20",
@@ -78,7 +78,7 @@ fn the_bytes_of_each_kind_are_fixed() {
 fn decoded_keys_and_values_lie_in_the_body() {
     let mut batch = WriteBatch::new();
     batch.push_put(&A, b"key", b"value");
-    let body = batch.into_body();
+    let body = batch.into_parts().0;
     let OpKind::Put { key, value, .. } = decoded(&body)[0].kind else { panic!("not a put") };
     assert_eq!((body.slice_ref(key), body.slice_ref(value)), ("key".into(), "value".into()));
 }
@@ -91,7 +91,11 @@ fn deletes_of_empty_ranges_are_not_written() {
     batch.push_delete_range(&A, .."");
     batch.push_delete_range(&A, (Bound::Excluded("b"), Bound::Included("b")));
     assert_eq!((batch.len(), batch.bytes()), (0, 0));
-    assert_eq!(batch.keyspaces(), [1], "that it was named is known, so that the commit can say if it is not there");
+    assert_eq!(
+        batch.keyspaces.as_slice(),
+        [KeyspaceId(1)],
+        "that it was named is known, so that the commit can say if it is not there"
+    );
     batch.check().unwrap();
 }
 
@@ -101,7 +105,7 @@ fn reads_name_keyspaces_and_are_no_operations() {
     batch.push_read(&B, b"carol");
     batch.push_read_range(&A, b"a".to_vec()..=b"f".to_vec());
     assert_eq!((batch.len(), batch.is_empty()), (0, true));
-    assert_eq!(batch.keyspaces(), [1, 300]);
+    assert_eq!(batch.keyspaces.as_slice(), [KeyspaceId(1), KeyspaceId(300)]);
 }
 
 // S10
@@ -158,7 +162,7 @@ fn keyspaces_of_two_databases_do_not_mix() {
     batch.push_put(&A, b"k", b"v");
     batch.push_read(&ELSEWHERE, b"k");
     assert!(matches!(batch.check(), Err(Error::InvalidArgument(_))));
-    assert_eq!(batch.keyspaces(), [1]);
+    assert_eq!(batch.keyspaces.as_slice(), [KeyspaceId(1)]);
 }
 
 #[test]
@@ -188,7 +192,7 @@ fn many_keyspaces_are_kept_sorted_and_once() {
     for id in [5, 3, 9, 5, 3, 0, 7, 9] {
         batch.push_put(&Stand { id, database: 9 }, b"k", b"v");
     }
-    assert_eq!(batch.keyspaces(), [0, 3, 5, 7, 9]);
+    assert_eq!(batch.keyspaces.as_slice(), [KeyspaceId(0), KeyspaceId(3), KeyspaceId(5), KeyspaceId(7), KeyspaceId(9)]);
 }
 
 #[test]
@@ -229,7 +233,7 @@ fn what_no_writer_writes_is_refused() {
 // S27: whatever the bytes, the decoder ends, does not panic, and yields only operations within the limits.
 #[test]
 fn damage_at_every_byte_is_survived() {
-    let body = of_all_kinds().into_body();
+    let body = of_all_kinds().into_parts().0;
     for at in 0..body.len() {
         assert!(Operations::new(&body[..at]).count() <= 6);
         for byte in 0..=255 {
