@@ -69,14 +69,18 @@ fn with_neighbours(shape: &Shape<'_>, targets: &Targets, seed: usize) -> Option<
         }
     }
     // Small files that cost nothing more below: else a stream of rising keys in small flushes leaves small files for
-    // good.
-    let small = |bytes: u64| bytes <= shape.options.target_file_bytes;
+    // good. What is not small goes down as it is, without a rewrite.
+    let target = shape.options.target_file_bytes;
+    let small = |bytes: u64| bytes <= target / 4;
+    if taken.len() == 1 && !small(bytes(&taken)) {
+        return Some(taken);
+    }
     for (at, file) in files.iter().enumerate().rev() {
-        if taken.contains(&at) || !small(bytes(&taken).saturating_add(file.meta.bytes)) {
+        if taken.contains(&at) || !small(file.meta.bytes) {
             continue;
         }
         let more = with_older(files, &taken, at);
-        let Some(more) = more.filter(|more| small(bytes(&taken).saturating_add(bytes(more)))) else { continue };
+        let Some(more) = more.filter(|more| bytes(&taken).saturating_add(bytes(more)) <= target) else { continue };
         let both: BTreeSet<usize> = taken.union(&more).copied().collect();
         let wider = hull(files, &both)?;
         let level = output_level(shape, targets, &wider);

@@ -151,6 +151,14 @@ fn rising_keys_are_moved_not_rewritten_and_small_flushes_leave_no_small_files() 
     tree.drain(2);
     println!("{:?}", tree.reasons);
     assert_eq!(tree.compacted_bytes, 0);
+    // Of a third of the size that files are cut at: not so small that they were worth a rewrite.
+    let mut tree = Tree::new(5);
+    tree.memtable_bytes = tree.options.target_file_bytes / 3;
+    for key in 0..50_000 {
+        tree.write_beside(2, key, false);
+    }
+    tree.drain(2);
+    assert_eq!(tree.compacted_bytes, 0);
     let mut tree = Tree::new(5);
     tree.memtable_bytes = 1000;
     for key in 0..50_000 {
