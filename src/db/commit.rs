@@ -249,9 +249,9 @@ impl Apply {
 pub(crate) fn insert(entries: &crate::memtable::Memtable, body: &Bytes, kind: OpKind<'_>, stamp: Stamp) {
     match kind {
         OpKind::Put { key, value, expires_at } => {
-            entries.insert(body.slice_ref(key), stamp, Some(body.slice_ref(value)), expires_at);
+            entries.insert(key, stamp, Some(value), expires_at, |value| body.slice_ref(value));
         }
-        OpKind::Delete { key } => entries.insert(body.slice_ref(key), stamp, None, None),
+        OpKind::Delete { key } => entries.insert(key, stamp, None, None, |value| body.slice_ref(value)),
         OpKind::DeleteRange { start, end } => {
             let (start, end) = (Slice::part_of(body, start), end.map(|end| Slice::part_of(body, end)));
             entries.insert_range(RangeTombstone { start, end, stamp });
