@@ -21,11 +21,12 @@ pub(crate) use cursor::MemtableCursor;
 
 use bytes::Bytes;
 
+use crate::Timestamp;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::version::{RangeTombstone, RangeTombstones, Sequence, Stamp, StoredVersion, ValueRef};
-use crate::{Slice, Timestamp};
 use order::Place;
 use ranges::Ranges;
+pub(crate) use skiplist::LONGEST_INLINE;
 use skiplist::{Entry, SkipList};
 
 /// Versions in memory.

@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::Slice;
 use crate::version::{KeyCursor, VersionRef, fragment};
 
 type Value = Option<&'static [u8]>;

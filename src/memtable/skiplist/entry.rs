@@ -27,7 +27,7 @@ use crate::memtable::order::Place;
 use crate::version::{Sequence, Stamp, ValueRef};
 
 /// Longer values stay where they are and are shared: to copy them would cost more than it spares.
-pub(in crate::memtable) const LONGEST_INLINE: usize = 1024;
+pub(crate) const LONGEST_INLINE: usize = 1024;
 
 /// The front of an entry.
 #[repr(C)]

@@ -40,7 +40,7 @@ use crate::Timestamp;
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering, ProcessCount};
 use crate::version::{Sequence, Stamp, ValueRef};
 use arena::Arena;
-pub(super) use entry::LONGEST_INLINE;
+pub(crate) use entry::LONGEST_INLINE;
 use entry::{Draft, Goal, Header, Raw, Value};
 use finger::FINGER;
 

@@ -241,8 +241,8 @@ pub const MUTANTS: &[CodeMutant] = mutants![
                 return Ok(());"];
     // Threads that read while others write, merge and drop.
     "threads: a commit is published before it is applied", "stress", THREADS, [
-        "src/db/commit.rs": "        let applied = Apply {" => "        self.in_flight.publish(last_sequence, &self.current.published)?;
-        let applied = Apply {"];
+        "src/db/commit.rs": "        let applied = apply(" => "        self.in_flight.publish(last_sequence, &self.current.published)?;
+        let applied = apply("];
     "threads: a commit returns before it is published", "stress", THREADS, [
         "src/db/pipeline.rs": "        while published.horizon().sequence < sequence {
             if let" => "        while published.horizon().sequence < sequence.min(0) {

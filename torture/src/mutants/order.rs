@@ -40,7 +40,7 @@ pub const MUTANTS: &[OrderMutant] = mutants![
     "V2: a commit returns before it is published", "loom", "loom_commits_are_published", [
         "src/db/pipeline.rs": "        while published.horizon().sequence < sequence {\n            if let" => "        while published.horizon().sequence < sequence.min(0) {\n            if let"];
     "V2: a commit is published before it is applied", "shuttle", "shuttle_every_view", [
-        "src/db/commit.rs": "        let applied = Apply {" => "        self.in_flight.publish(last_sequence, &self.current.published)?;\n        let applied = Apply {"];
+        "src/db/commit.rs": "        let applied = apply(" => "        self.in_flight.publish(last_sequence, &self.current.published)?;\n        let applied = apply("];
     // Floors.
     "R1: a snapshot looks at the floors before it registers", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
         "src/db/snapshot.rs": "            let snapshot = Self::registered(session, last, engine.now(last));" => "            let floors = engine.world().keyspaces().iter().map(|one| one.core.floor()).max().unwrap_or(0);\n            let snapshot = Self::registered(session, last, engine.now(last));",
