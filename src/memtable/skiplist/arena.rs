@@ -13,6 +13,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::process::abort;
 use std::ptr::{NonNull, null_mut};
 
+use super::partial::END_OF_ADDRESSES;
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 
 /// All pieces begin at a multiple of it.
@@ -85,6 +86,7 @@ impl Arena {
         if chunk.is_null() {
             handle_alloc_error(layout);
         }
+        assert!(chunk.addr().saturating_add(layout.size()) <= END_OF_ADDRESSES, "memory where there is none");
         // SAFETY: there is room for the header, and ALIGN is enough for it.
         unsafe { chunk.write(Chunk { before: newest, bytes_before, capacity, used: AtomicUsize::new(bytes) }) };
         // Not ABA: `newest` is not freed while the arena lives, so its address is not used again.

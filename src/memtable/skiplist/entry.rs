@@ -21,6 +21,7 @@ use std::slice;
 use bytes::Bytes;
 
 use super::arena::{ALIGN, Arena};
+use super::partial::PartialKeys;
 use super::{Link, MAX_HEIGHT};
 use crate::Timestamp;
 use crate::memtable::order::Place;
@@ -238,14 +239,17 @@ impl<'a> Raw<'a> {
 pub(super) struct Goal<'a> {
     place: Place<'a>,
     head: u64,
+    /// Of the key; 0 if it is not known.
+    pub(super) partial: usize,
 }
 
 impl<'a> Goal<'a> {
-    pub(super) fn new(place: Place<'a>) -> Self {
+    pub(super) fn new(place: Place<'a>, partial: Option<&PartialKeys>) -> Self {
+        let partial = partial.map_or(0, |partial| partial.of(place.key));
         let mut head = [0; HEAD];
         for (to, from) in head.iter_mut().zip(place.key) {
             *to = *from;
         }
-        Self { place, head: u64::from_be_bytes(head) }
+        Self { place, head: u64::from_be_bytes(head), partial }
     }
 }

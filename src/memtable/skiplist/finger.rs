@@ -10,9 +10,9 @@
 
 use std::cell::Cell;
 use std::cmp::Ordering::Less;
-use std::ptr::null_mut;
 
-use super::entry::{Goal, Header};
+use super::entry::Goal;
+use super::partial::Next;
 use super::{MAX_HEIGHT, SkipList};
 use crate::sync::{Ordering, thread_local};
 
@@ -25,7 +25,7 @@ pub(super) struct Finger {
     /// The id of the list; 0: of none.
     list: Cell<u64>,
     /// On each level an entry that has it, each at or before the one below; null: the head.
-    before: [Cell<*mut Header>; MAX_HEIGHT],
+    before: [Cell<Next>; MAX_HEIGHT],
 }
 
 /// The levels on which a search may begin below the top. What is so far off that more would be needed is looked for from
@@ -34,14 +34,14 @@ const REACH: usize = if MAX_HEIGHT < 4 { MAX_HEIGHT } else { 4 };
 
 impl Finger {
     fn nowhere() -> Self {
-        Self { list: Cell::new(0), before: [const { Cell::new(null_mut()) }; MAX_HEIGHT] }
+        Self { list: Cell::new(0), before: [const { Cell::new(Next::NONE) }; MAX_HEIGHT] }
     }
 
-    pub(super) fn before(&self, level: usize) -> *mut Header {
-        self.before.get(level).map_or(null_mut(), Cell::get)
+    pub(super) fn before(&self, level: usize) -> Next {
+        self.before.get(level).map_or(Next::NONE, Cell::get)
     }
 
-    pub(super) fn set(&self, level: usize, entry: *mut Header) {
+    pub(super) fn set(&self, level: usize, entry: Next) {
         if let Some(before) = self.before.get(level) {
             before.set(entry);
         }
@@ -51,18 +51,18 @@ impl Finger {
 impl SkipList {
     /// Puts the finger, on every level, on an entry before the goal that is near to it.
     pub(super) fn approach(&self, finger: &Finger, goal: &Goal<'_>) {
-        let (from, top) = self.beginning(finger, goal).unwrap_or((null_mut(), MAX_HEIGHT - 1));
-        self.descend(from, top, |entry| entry.compare(goal) == Less, |level, before| finger.set(level, before));
+        let (from, top) = self.beginning(finger, goal).unwrap_or((Next::NONE, MAX_HEIGHT - 1));
+        self.descend(from, top, |entry| self.compare(entry, goal) == Less, |level, before| finger.set(level, before));
     }
 
     /// The lowest level on which the goal lies between the finger and the entry after it.
-    fn beginning(&self, finger: &Finger, goal: &Goal<'_>) -> Option<(*mut Header, usize)> {
+    fn beginning(&self, finger: &Finger, goal: &Goal<'_>) -> Option<(Next, usize)> {
         if finger.list.replace(self.id) != self.id {
             // Before anything else is put there.
-            finger.before.iter().for_each(|before| before.set(null_mut()));
+            finger.before.iter().for_each(|before| before.set(Next::NONE));
             return None;
         }
-        let is_before = |entry| self.raw(entry).is_none_or(|entry| entry.compare(goal) == Less);
+        let is_before = |entry: Next| entry.is_none() || self.compare(entry, goal) == Less;
         // Once one is before the goal, those on higher levels are too.
         let mut known = false;
         for level in 0..REACH {
@@ -70,8 +70,8 @@ impl SkipList {
             known = known || is_before(before);
             if known {
                 // SAFETY: the finger's entry has the level, and is of this list.
-                let after = unsafe { self.link(before, level) }.load(Ordering::Acquire);
-                if after.is_null() || !is_before(after) {
+                let after = Next::of_link(unsafe { self.link(before, level) }.load(Ordering::Acquire));
+                if after.is_none() || !is_before(after) {
                     return Some((before, level));
                 }
             }

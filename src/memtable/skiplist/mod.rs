@@ -25,13 +25,19 @@ mod entry;
 mod finger;
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[forbid(unsafe_code)]
+mod partial;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 #[cfg(all(test, not(loom), not(shuttle)))]
 mod tests;
 
-use std::cmp::Ordering::{Greater, Less};
+use std::cmp::{
+    self,
+    Ordering::{Greater, Less},
+};
 use std::ptr::{self, NonNull, null_mut};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
@@ -43,19 +49,25 @@ use arena::Arena;
 pub(crate) use entry::LONGEST_INLINE;
 use entry::{Draft, Goal, Header, Raw, Value};
 use finger::FINGER;
+use partial::{Next, PartialKeys};
 
 /// To the next entry on a level; null at its end.
 type Link = AtomicPtr<Header>;
 
-/// Each level has a quarter of the entries of the one below: enough for 16 million. loom tries all orders of all steps,
-/// which more levels only multiply.
-const MAX_HEIGHT: usize = if cfg!(all(test, loom)) { 2 } else { 12 };
+/// Each level has three eighths of the entries of the one below: enough for 16 million. A quarter, which is more usual,
+/// means fewer links (1.3 an entry, not 1.6) and more steps on each level; of fewer steps and more levels partial keys
+/// spare more. loom tries all orders of all steps, which more levels only multiply.
+const MAX_HEIGHT: usize = if cfg!(all(test, loom)) { 2 } else { 17 };
+
+/// One entry in some hundred is so high, and the first that is learns what partial keys are to be.
+const TALL: usize = 6;
 
 /// See the module.
 pub(super) struct SkipList {
     /// The first entry on each level.
     head: [Link; MAX_HEIGHT],
     arena: Arena,
+    partial: OnceLock<PartialKeys>,
     /// What long values, which lie elsewhere, take.
     long_bytes: AtomicUsize,
     /// No other list of the process has, or had, the same.
@@ -87,6 +99,7 @@ impl SkipList {
         Self {
             head: std::array::from_fn(|_| Link::new(null_mut())),
             arena: Arena::new(),
+            partial: OnceLock::new(),
             long_bytes: AtomicUsize::new(0),
             id: LISTS.fetch_add(1, Ordering::Relaxed),
         }
@@ -113,7 +126,11 @@ impl SkipList {
         let header = Draft { key, stamp, value, expires_at }.write(&self.arena, height);
         // SAFETY: just written, in the arena of this list.
         let entry = unsafe { Raw::new(header) };
-        let goal = Goal::new(Place::at(key, stamp.timestamp, stamp.sequence));
+        let goal = self.goal(Place::at(key, stamp.timestamp, stamp.sequence));
+        let linked = Next::new(header.as_ptr(), goal.partial);
+        if height >= TALL && goal.partial == 0 {
+            self.learn();
+        }
         FINGER.with(|finger| {
             self.approach(finger, &goal);
             for level in 0..height {
@@ -122,15 +139,18 @@ impl SkipList {
                 let mut before = finger.before(level);
                 loop {
                     let after;
-                    (before, after) = self.walk(before, level, |entry| entry.compare(&goal) == Less);
-                    link.store(after, Ordering::Relaxed);
+                    (before, after) = self.walk(before, level, |entry| self.compare(entry, &goal) == Less);
+                    link.store(after.to_link(), Ordering::Relaxed);
                     // SAFETY: what `walk` gives on a level has it.
                     let behind = unsafe { self.link(before, level) };
-                    if behind.compare_exchange(after, header.as_ptr(), Ordering::Release, Ordering::Relaxed).is_ok() {
+                    if behind
+                        .compare_exchange(after.to_link(), linked.to_link(), Ordering::Release, Ordering::Relaxed)
+                        .is_ok()
+                    {
                         break;
                     }
                 }
-                finger.set(level, header.as_ptr());
+                finger.set(level, linked);
             }
         });
     }
@@ -138,7 +158,7 @@ impl SkipList {
     /// The first entry.
     pub(super) fn first(&self) -> Option<Entry<'_>> {
         // SAFETY: the head has all levels.
-        self.entry(unsafe { self.link(null_mut(), 0) }.load(Ordering::Acquire))
+        self.entry(Next::of_link(unsafe { self.link(Next::NONE, 0) }.load(Ordering::Acquire)))
     }
 
     /// The last entry.
@@ -153,20 +173,20 @@ impl SkipList {
 
     /// The first entry after a place.
     pub(super) fn first_after(&self, place: Place<'_>) -> Option<Entry<'_>> {
-        let goal = Goal::new(place);
-        self.entry(self.find(|entry| entry.compare(&goal) != Greater).1)
+        let goal = self.goal(place);
+        self.entry(self.find(|entry| self.compare(entry, &goal) != Greater).1)
     }
 
     /// The last entry at or before a place.
     pub(super) fn last_until(&self, place: Place<'_>) -> Option<Entry<'_>> {
-        let goal = Goal::new(place);
-        self.entry(self.find(|entry| entry.compare(&goal) != Greater).0)
+        let goal = self.goal(place);
+        self.entry(self.find(|entry| self.compare(entry, &goal) != Greater).0)
     }
 
     /// The last entry before a place, and the first at or after it.
     pub(super) fn around(&self, place: Place<'_>) -> (Option<Entry<'_>>, Option<Entry<'_>>) {
-        let goal = Goal::new(place);
-        let (before, after) = self.find(|entry| entry.compare(&goal) == Less);
+        let goal = self.goal(place);
+        let (before, after) = self.find(|entry| self.compare(entry, &goal) == Less);
         (self.entry(before), self.entry(after))
     }
 
@@ -186,25 +206,47 @@ impl SkipList {
         self.arena.bytes() + self.long_bytes.load(Ordering::Relaxed)
     }
 
+    fn goal<'a>(&self, place: Place<'a>) -> Goal<'a> {
+        Goal::new(place, self.partial.get())
+    }
+
+    /// What partial keys are to be, from the entries that there are.
+    #[cold]
+    fn learn(&self) {
+        if let (Some(first), Some(last)) = (self.first(), self.last())
+            && let Some(partial) = PartialKeys::between(first.key(), last.key())
+        {
+            // If another thread was first, that is as good.
+            let _ = self.partial.set(partial);
+        }
+    }
+
+    /// How an entry that a link leads to lies to a goal.
+    #[inline]
+    fn compare(&self, next: Next, goal: &Goal<'_>) -> cmp::Ordering {
+        let by_link = next.compare(goal.partial);
+        by_link.unwrap_or_else(|| self.raw(next).map_or(Less, |entry| entry.compare(goal)))
+    }
+
     /// On the lowest level: the last entry of those at the front that are `before`, and the first that is not; null
     /// where there is none.
-    fn find(&self, is_before: impl Fn(Raw<'_>) -> bool) -> (*mut Header, *mut Header) {
-        self.descend(null_mut(), MAX_HEIGHT - 1, is_before, |_, _| ())
+    fn find(&self, is_before: impl Fn(Next) -> bool) -> (Next, Next) {
+        self.descend(Next::NONE, MAX_HEIGHT - 1, is_before, |_, _| ())
     }
 
     /// The same, from an entry that is before, on a level that it has, and below. Shows the last entry before on each.
     fn descend(
         &self,
-        mut from: *mut Header,
+        mut from: Next,
         top: usize,
-        is_before: impl Fn(Raw<'_>) -> bool,
-        show: impl Fn(usize, *mut Header),
-    ) -> (*mut Header, *mut Header) {
-        let mut after = null_mut();
+        is_before: impl Fn(Next) -> bool,
+        show: impl Fn(usize, Next),
+    ) -> (Next, Next) {
+        let mut after = Next::NONE;
         for level in (0..=top).rev() {
             let seen = after;
             // The entry that ended the level above often ends this one.
-            (from, after) = self.walk(from, level, |entry| entry.header().as_ptr() != seen && is_before(entry));
+            (from, after) = self.walk(from, level, |entry| entry != seen && is_before(entry));
             show(level, from);
         }
         (from, after)
@@ -212,25 +254,20 @@ impl SkipList {
 
     /// Along one level, from an entry that has it (null: from the front) to the last one that is before, and what
     /// follows it; null at the end.
-    fn walk(
-        &self,
-        mut from: *mut Header,
-        level: usize,
-        is_before: impl Fn(Raw<'_>) -> bool,
-    ) -> (*mut Header, *mut Header) {
+    fn walk(&self, mut from: Next, level: usize, is_before: impl Fn(Next) -> bool) -> (Next, Next) {
         loop {
             // SAFETY: the first has the level, by the caller's word; those that follow were reached on it.
-            let next = unsafe { self.link(from, level) }.load(Ordering::Acquire);
-            match self.raw(next) {
-                Some(entry) if is_before(entry) => from = next,
-                _ => return (from, next),
+            let next = Next::of_link(unsafe { self.link(from, level) }.load(Ordering::Acquire));
+            if next.is_none() || !is_before(next) {
+                return (from, next);
             }
+            from = next;
         }
     }
 
     /// # Safety
     /// `entry` is null, for the head, or an entry of this list that has the level.
-    unsafe fn link(&self, entry: *mut Header, level: usize) -> &Link {
+    unsafe fn link(&self, entry: Next, level: usize) -> &Link {
         match self.raw(entry) {
             // SAFETY: by the caller's word.
             Some(entry) => unsafe { entry.link(level) },
@@ -240,13 +277,13 @@ impl SkipList {
     }
 
     /// What a pointer that is kept in this list's links, or that its inserts have kept, leads to.
-    fn raw(&self, entry: *mut Header) -> Option<Raw<'_>> {
+    fn raw(&self, entry: Next) -> Option<Raw<'_>> {
         // SAFETY: such a pointer is null or an entry of this list's arena; it was loaded with acquire from where it was
         // put with release after the entry was written, or is of this thread.
-        NonNull::new(entry).map(|entry| unsafe { Raw::new(entry) })
+        NonNull::new(entry.entry()).map(|entry| unsafe { Raw::new(entry) })
     }
 
-    fn entry(&self, entry: *mut Header) -> Option<Entry<'_>> {
+    fn entry(&self, entry: Next) -> Option<Entry<'_>> {
         self.raw(entry).map(|raw| Entry { raw, list: self })
     }
 }
@@ -296,7 +333,7 @@ impl<'a> Entry<'a> {
     pub(super) fn next(self) -> Option<Self> {
         // SAFETY: every entry has the lowest level.
         let next = unsafe { self.raw.link(0) }.load(Ordering::Acquire);
-        self.list.entry(next)
+        self.list.entry(Next::of_link(next))
     }
 
     pub(super) fn keep(self) -> Kept {
@@ -304,12 +341,17 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// On how many levels an entry is linked: one, and each one more with a chance of a quarter. The sequence decides, well
-/// mixed: that is as good as chance, shares nothing between threads, and where a life is repeated its lists are too.
+/// On how many levels an entry is linked: one, and each one more with a chance of three eighths. The sequence decides,
+/// well mixed: that is as good as chance, shares nothing between threads, and where a life is repeated its lists are too.
 fn height_of(sequence: Sequence) -> usize {
     // The finalizer of SplitMix64.
     let mixed = (sequence ^ sequence >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let zeros = (mixed ^ mixed >> 31).trailing_zeros() / 2;
-    usize::try_from(zeros).map_or(MAX_HEIGHT, |zeros| (1 + zeros).min(MAX_HEIGHT))
+    let mut bits = mixed ^ mixed >> 31;
+    let mut height = 1;
+    while height < MAX_HEIGHT && bits & 7 < 3 {
+        height += 1;
+        bits >>= 3;
+    }
+    height
 }
