@@ -178,16 +178,15 @@ impl Scale {
     }
 
     fn draw(&self, svg: &mut Svg, top: f64, bottom: f64) {
-        let mut last = f64::NEG_INFINITY;
+        let wide = self.greatest / self.least > 500.0;
         for step in steps().filter(|step| (self.least..=self.greatest).contains(step)) {
             let x = self.x(step);
             svg.line((x, top), (x, bottom), GRID, 1.0);
             let text = step.to_string();
-            // A wide scale has no room for every number.
-            if x - last > TICK.width(&text) + 14.0 {
+            // A wide scale has room for powers of ten only.
+            if !wide || step.log10().fract() == 0.0 {
                 svg.text(x, top - 6.0, TICK, &text);
                 svg.text(x, bottom + 16.0, TICK, &text);
-                last = x;
             }
         }
     }
@@ -237,10 +236,10 @@ impl Legend {
     }
 }
 
-/// Lines of whole words that are no wider than `width`, unless one word is.
+/// Lines of whole words (spaces that do not break are kept) that are no wider than `width`, unless one word is.
 fn wrapped(text: &str, set: Type, width: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    for word in text.split(' ') {
         match lines.last_mut() {
             Some(line) if set.width(line) + set.width(word) + set.size / 2.0 <= width => {
                 line.push(' ');

@@ -21,11 +21,15 @@ pub fn render(group: &Group) -> String {
 }
 
 const LATENCY: &str = "Times of single calls: of fillbatch a commit of 100 puts, of multireadrandom a batch of 32 keys, \
-of a scan the whole scan. Medians over rounds; the longest is that of all rounds. Scans by one cursor have no single calls.";
+of a scan the whole scan. Medians over rounds; the longest is that of all rounds. Scans by one cursor have no single \
+calls.";
 const SPACE: &str = "What the process gave to the file system, the drain with it, also as a multiple of the keys and \
-values that the caller gave (write amplification); the directory when all was settled and closed; greatest resident memory. Medians over rounds.";
-const DRAIN: &str = "From the first put to the last, then until flushes and compactions came to rest. The ratio to RocksDB is that of both together.";
-const CPU: &str = "User and system time of all threads, the drain with them, by operations. Medians over rounds.";
+values that the caller gave (write amplification); the directory when all was settled and closed; greatest \
+resident memory. Medians over rounds.";
+const DRAIN: &str = "From the first put to the last, then until flushes and compactions came to rest. The \
+ratio to RocksDB is that of both together.";
+const CPU: &str = "User and system time of all threads, the drain and the writer of readwhilewriting with them, by \
+operations. Medians over rounds.";
 
 fn folded(title: &str, note: &str, text: Option<String>) -> String {
     let Some(text) = text else { return String::new() };

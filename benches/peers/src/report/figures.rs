@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn medians() {
-        let cases: [(&[f64], Option<(f64, f64, f64)>); 5] = [
+        type Expected = Option<(f64, f64, f64)>;
+        let cases: [(&[f64], Expected); 5] = [
             (&[], None),
             (&[2.0], Some((2.0, 2.0, 2.0))),
             (&[3.0, 1.0], Some((2.0, 1.0, 3.0))),

@@ -27,6 +27,29 @@ pub fn ratio(ratio: f64) -> String {
     }
 }
 
+/// As [`ratio`], with so many more digits as it takes to tell it from `other`.
+pub fn apart(value: f64, other: f64) -> String {
+    let text = ratio(value);
+    if value == other || text != ratio(other) {
+        return text;
+    }
+    let digits = (3..9).map(|digits| (format!("{value:.digits$}"), format!("{other:.digits$}")));
+    digits.into_iter().find(|(value, other)| value != other).map_or(text, |(value, _)| value)
+}
+
+/// `2,000,000`.
+pub fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// In the greatest unit of which it is at least one, once rounded.
 fn scaled(value: f64, step: f64, units: &[&str]) -> String {
     let mut value = value;
@@ -101,6 +124,26 @@ mod tests {
             (1.5e9, "1.4 GiB"),
         ] {
             assert_eq!(bytes(size), text, "{size}");
+        }
+    }
+
+    #[test]
+    fn ratios_that_round_to_the_same_are_told_apart() {
+        for (value, other, text) in [
+            (2.4962, 2.5, "2.496"),
+            (2.49996, 2.5, "2.49996"),
+            (2.5, 2.5, "2.50"),
+            (2.4, 2.5, "2.40"),
+            (12.02, 12.04, "12.020"),
+        ] {
+            assert_eq!(apart(value, other), text, "{value} {other}");
+        }
+    }
+
+    #[test]
+    fn counts() {
+        for (value, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (2_000_000, "2,000,000")] {
+            assert_eq!(count(value), text);
         }
     }
 

@@ -16,11 +16,11 @@ Every engine did the same work in a process of its own, engines in turn within e
 RocksDB in the same round: the median over rounds, with least and greatest in parentheses. **Higher is better**, and \
 above 1 is faster than RocksDB; where a row says *lower is better*, it is the other way round (the longest waits, \
 sizes, memory). For versions the base is the better of RocksDB's two modes in that workload, and the table says which \
-one it was. Target and verdict are strandline's.";
+one it was. Target and verdict are strandline's. A dash: not run.";
 
 pub fn render(report: &Report, charts: &[Chart]) -> String {
-    let mut out = String::from("# Results\n\n");
-    out.push_str(&summary(&report.summary));
+    let mut out = String::from("# strandline and its peers: results\n\n");
+    out.push_str(&summary(&report.summaries));
     out.push_str(&format!("\n{READING}\n\n## Setup\n\n{}", setup(report)));
     for group in &report.groups {
         out.push_str(&format!("\n## {}\n", keys(group.prefix)));
@@ -47,35 +47,45 @@ pub fn keys(prefix: bool) -> String {
     }
 }
 
-fn summary(summary: &Summary) -> String {
-    let mut lines = vec![format!("**{} of {} targets met.**", summary.met, summary.judged)];
-    let mut list = |what: &str, items: Vec<String>| {
-        let items = if items.is_empty() { "nothing".to_owned() } else { items.join("; ") };
-        lines.push(format!("- {what}: {items}."));
-    };
-    let with_ratio = |title: String, ratio: Option<f64>| match ratio {
-        Some(ratio) => format!("{title} {}", format::ratio(ratio)),
-        None => title,
-    };
-    list("Missed", summary.missed.iter().map(|found| with_ratio(found.title(), found.ratio)).collect());
-    list(
-        "Behind RocksDB in",
-        summary.behind_rocksdb.iter().map(|found| with_ratio(found.title(), found.ratio)).collect(),
-    );
-    let others = summary.behind_others.iter().map(|behind| {
-        let ours = behind.finding.ratio.map(format::ratio).unwrap_or_default();
-        format!("{} ({} {} against {ours})", behind.finding.title(), behind.engine(), format::ratio(behind.theirs))
-    });
-    list("Behind another engine, or RocksDB set otherwise, in", others.collect());
-    if !summary.not_measured.is_empty() {
-        list("With a target, but not measured", summary.not_measured.iter().map(|found| found.title()).collect());
+/// All targets, then each length of keys with what is missed and where others are faster.
+fn summary(summaries: &[Summary]) -> String {
+    let (met, judged) =
+        (summaries.iter().map(|s| s.met).sum::<usize>(), summaries.iter().map(|s| s.judged).sum::<usize>());
+    let mut lines = vec![format!("**{met} of {judged} targets met.**")];
+    for summary in summaries {
+        lines.push(format!("\n{}: {} of {} targets met.\n", keys(summary.prefix), summary.met, summary.judged));
+        let mut list = |what: &str, items: Vec<String>| {
+            let items = if items.is_empty() { "nothing".to_owned() } else { items.join("; ") };
+            lines.push(format!("- {what}: {items}."));
+        };
+        let missed = summary.missed.iter().map(|miss| match (miss.verdict, miss.reached) {
+            (Verdict::MissedBeside, _) => format!("{} (fewer writes beside them than RocksDB's)", miss.label),
+            (_, Some(reached)) => {
+                format!("{} ({} where {} is the target)", miss.label, format::apart(reached, miss.target), miss.target)
+            }
+            (_, None) => format!("{} (failed)", miss.label),
+        });
+        list("Missed", missed.collect());
+        let behind = summary.behind_rocksdb.iter();
+        let behind = behind.map(|behind| format!("{} ({})", behind.label, format::apart(behind.ours, behind.theirs)));
+        list("Behind RocksDB in", behind.collect());
+        let others = summary.behind_others.iter().map(|behind| {
+            let (ours, theirs) = (behind.ours, behind.theirs);
+            let engine = names::engine(behind.engine, behind.table);
+            let (ours, theirs) = (format::apart(ours, theirs), format::apart(theirs, ours));
+            format!("{} ({ours} against {theirs} of {engine})", behind.label)
+        });
+        list("Behind another engine, or RocksDB set otherwise, in", others.collect());
+        if !summary.not_measured.is_empty() {
+            list("With a target, but not measured", summary.not_measured.clone());
+        }
     }
     lines.join("\n") + "\n"
 }
 
 fn setup(report: &Report) -> String {
     let setup = &report.setup;
-    let mebibytes = |bytes: usize| format::bytes(bytes as f64);
+    let set = |bytes: usize| format::bytes(bytes as f64).replace(".0 ", " ");
     let engines: Vec<String> = setup.engines.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let rounds: Vec<String> =
         report.groups.iter().map(|group| format!("{} ({})", group.rounds, keys(group.prefix).to_lowercase())).collect();
@@ -86,13 +96,16 @@ fn setup(report: &Report) -> String {
     };
     let work = format!(
         "{} keys with values of {} bytes; for versions {} keys with {} versions each",
-        setup.keys, setup.value_bytes, setup.versioned_keys, setup.versions
+        format::count(setup.keys),
+        format::count(setup.value_bytes as u64),
+        format::count(setup.versioned_keys),
+        setup.versions
     );
     let given = format!(
         "memtable {}, cache {}, blocks of {}, {} filter bits a key, codec {}, {} background threads",
-        mebibytes(setup.memtable_bytes),
-        mebibytes(setup.cache_bytes),
-        mebibytes(setup.block_bytes),
+        set(setup.memtable_bytes),
+        set(setup.cache_bytes),
+        set(setup.block_bytes),
         setup.filter_bits,
         setup.codec,
         setup.background_threads
@@ -159,6 +172,13 @@ fn verdict(line: &Line) -> String {
         // What is held against RocksDB stands in strandline's own column.
         (Some(Target::OwnRate { .. } | Target::OwnTime { .. }), Some(reached)) => {
             format!("{verdict}: {}", spread(reached))
+        }
+        // Where rounding would hide it.
+        (Some(target), Some(reached)) if format::ratio(reached.median) == format::ratio(target.number()) => {
+            match format::apart(reached.median, target.number()) {
+                exact if exact == format::ratio(target.number()) => verdict.to_owned(),
+                exact => format!("{verdict}: {exact}"),
+            }
         }
         _ => verdict.to_owned(),
     }

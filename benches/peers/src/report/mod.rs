@@ -33,7 +33,7 @@ use crate::record::{Failure, Setup};
 struct Report {
     setup: Setup,
     dates: Vec<String>,
-    summary: summary::Summary,
+    summaries: Vec<summary::Summary>,
     groups: Vec<verdicts::Group>,
     failures: Vec<Failure>,
 }
@@ -58,8 +58,8 @@ pub fn run(results: &[PathBuf], out: &Path) -> Result<()> {
 /// Names and texts of the files of a report.
 fn files(runs: runs::Runs) -> Result<Vec<(String, String)>> {
     let groups: Vec<_> = runs.prefixes().into_iter().map(|prefix| verdicts::Group::of(&runs, prefix)).collect();
-    let summary = summary::Summary::of(&groups);
-    let report = Report { setup: runs.setup, dates: runs.dates, summary, groups, failures: runs.failures };
+    let summaries = groups.iter().map(summary::Summary::of).collect();
+    let report = Report { setup: runs.setup, dates: runs.dates, summaries, groups, failures: runs.failures };
     let charts = charts(&report);
     let mut files = vec![
         ("RESULTS.md".to_owned(), markdown::render(&report, &charts)),

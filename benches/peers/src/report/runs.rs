@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::engine::{Kind, Result};
 use crate::record::{Failure, Record, ResultsFile, Setup};
+use crate::setup::differences;
 
 /// A round of one file; rounds of different files are different rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,8 +46,10 @@ impl Runs {
         let (first, setup) = (first.clone(), file.setup.clone());
         let mut runs = Self { setup, dates: Vec::new(), failures: Vec::new(), records: BTreeMap::new() };
         for (at, (name, file)) in files.into_iter().enumerate() {
-            if undated(&file.setup) != undated(&runs.setup) {
-                return Err(format!("{name} was not made with the setup of {first}: report them apart").into());
+            let differences = differences(&runs.setup, &file.setup)?;
+            if !differences.is_empty() {
+                let differences = differences.join("\n  ");
+                return Err(format!("{first} and {name} differ in setup: report them apart\n  {differences}").into());
             }
             runs.dates.push(file.setup.date);
             for failure in file.failures {
@@ -102,10 +105,6 @@ impl Runs {
     }
 }
 
-fn undated(setup: &Setup) -> Setup {
-    Setup { date: String::new(), ..setup.clone() }
-}
-
 fn kind(file: &str, engine: &str) -> Result<Kind> {
     Kind::named(engine).ok_or_else(|| format!("{file}: there is no engine {engine}").into())
 }
@@ -146,7 +145,7 @@ mod tests {
         let refused = |files: Vec<(String, ResultsFile)>| Runs::of(files).err().unwrap().to_string();
         assert!(
             refused(vec![("a".into(), file("", &[])), ("b".into(), other)])
-                .contains("b was not made with the setup of a")
+                .contains("a and b differ in setup: report them apart\n  keys: 0 there, 5 here")
         );
         assert!(
             refused(vec![("a".into(), file("", &[("redb", 1), ("redb", 1)]))])

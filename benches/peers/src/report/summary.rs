@@ -3,84 +3,86 @@
 use serde::Serialize;
 
 use super::figures;
-use super::names;
 use super::targets::Table;
 use super::verdicts::{Group, Line, Verdict};
 use crate::engine::Kind;
 
-#[derive(Debug, Default, Serialize)]
+/// Of one length of keys.
+#[derive(Debug, Serialize)]
 pub struct Summary {
+    pub prefix: bool,
     pub met: usize,
     /// Targets that could be judged.
     pub judged: usize,
-    pub missed: Vec<Finding>,
-    pub not_measured: Vec<Finding>,
-    pub behind_rocksdb: Vec<Finding>,
+    pub missed: Vec<Miss>,
+    /// With a target, and not all that it takes was run.
+    pub not_measured: Vec<String>,
+    pub behind_rocksdb: Vec<Behind>,
+    /// Where another engine, or RocksDB with other settings, is better: the best of them.
     pub behind_others: Vec<Behind>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct Finding {
+pub struct Miss {
     pub label: String,
-    pub prefix: bool,
-    /// Strandline's, to RocksDB or to what the target says.
-    pub ratio: Option<f64>,
+    pub target: f64,
+    /// Nothing if it failed.
+    pub reached: Option<f64>,
+    pub verdict: Verdict,
 }
 
-/// Where another engine than RocksDB is better, with the best of them.
+/// Ratios to RocksDB: strandline's is worse.
 #[derive(Debug, Serialize)]
 pub struct Behind {
-    #[serde(flatten)]
-    pub finding: Finding,
+    pub label: String,
+    pub table: Table,
+    pub ours: f64,
     #[serde(serialize_with = "figures::by_name")]
     pub engine: Kind,
-    pub table: Table,
     pub theirs: f64,
 }
 
 impl Summary {
-    pub fn of(groups: &[Group]) -> Self {
-        let mut summary = Self::default();
-        for (group, line) in groups.iter().flat_map(|group| group.lines.iter().map(move |line| (group, line))) {
-            summary.add(group.prefix, line);
+    pub fn of(group: &Group) -> Self {
+        let mut summary = Self {
+            prefix: group.prefix,
+            met: 0,
+            judged: 0,
+            missed: Vec::new(),
+            not_measured: Vec::new(),
+            behind_rocksdb: Vec::new(),
+            behind_others: Vec::new(),
+        };
+        for line in &group.lines {
+            summary.judge(line);
+            summary.compare(line);
         }
+        summary.judged = summary.met + summary.missed.len();
         summary
     }
 
-    fn add(&mut self, prefix: bool, line: &Line) {
-        let finding = |ratio: Option<f64>| Finding { label: line.label.clone(), prefix, ratio };
-        let reached = line.reached.map(|reached| reached.median);
-        match line.verdict {
-            Verdict::Met => self.met += 1,
-            Verdict::Missed | Verdict::MissedBeside | Verdict::Failed => self.missed.push(finding(reached)),
-            Verdict::NotMeasured => self.not_measured.push(finding(None)),
-            Verdict::NoTarget => {}
+    fn judge(&mut self, line: &Line) {
+        let label = line.label.clone();
+        match (line.verdict, line.target) {
+            (Verdict::Met, _) => self.met += 1,
+            (Verdict::NotMeasured, _) => self.not_measured.push(label),
+            (Verdict::Missed | Verdict::MissedBeside | Verdict::Failed, Some(target)) => {
+                let reached = line.reached.map(|reached| reached.median);
+                self.missed.push(Miss { label, target: target.number(), reached, verdict: line.verdict });
+            }
+            (_, None) | (Verdict::NoTarget, _) => {}
         }
-        self.judged = self.met + self.missed.len();
-        let ours = line.ratio(Kind::Strandline).map(|ratio| ratio.median);
+    }
+
+    fn compare(&mut self, line: &Line) {
+        let Some(ours) = line.ratio(Kind::Strandline) else { return };
+        let behind =
+            |engine, theirs| Behind { label: line.label.clone(), table: line.table, ours: ours.median, engine, theirs };
         if line.is_behind() {
-            self.behind_rocksdb.push(finding(ours));
+            self.behind_rocksdb.push(behind(line.base.map_or(Kind::RocksDb, |base| base.engine), 1.0));
         }
         if let Some((engine, theirs)) = line.best_before_ours() {
-            self.behind_others.push(Behind {
-                finding: finding(ours),
-                engine,
-                table: line.table,
-                theirs: theirs.median,
-            });
+            self.behind_others.push(behind(engine, theirs.median));
         }
-    }
-}
-
-impl Finding {
-    /// The row's name; with its keys if they are prefixed ones.
-    pub fn title(&self) -> String {
-        if self.prefix { format!("{} (prefixed keys)", self.label) } else { self.label.clone() }
-    }
-}
-
-impl Behind {
-    pub fn engine(&self) -> &'static str {
-        names::engine(self.engine, self.table)
     }
 }

@@ -44,6 +44,15 @@ pub enum Target {
     OwnTime { workload: &'static str, part: f64, times: f64 },
 }
 
+impl Target {
+    /// What is to be reached.
+    pub fn number(self) -> f64 {
+        match self {
+            Self::RocksDb(number) | Self::OwnRate { share: number, .. } | Self::OwnTime { times: number, .. } => number,
+        }
+    }
+}
+
 /// What a caller gives to the engine in one operation: for write amplification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Given {
@@ -115,7 +124,7 @@ pub const ROWS: &[Row] = &[
     Row { given: Given::Key, ..write("deleterandom", "deleterandom", 2.0) },
     write("fillsync", "fillsync, 1 thread", 1.5),
     write("fillsync-8", "fillsync, 8 threads", 1.5),
-    Row { given: Given::KeyAndLargeValue, ..write("fillrandom-4k", "fillrandom, values of 4 KiB", 1.7) },
+    Row { given: Given::KeyAndLargeValue, ..write("fillrandom-4k", "fillrandom, values of 4\u{a0}KiB", 1.7) },
     Row { measure: Measure::Tail, ..write("fillrandom", "p99.99 of a put during fillrandom", 0.3) },
     read("readrandom", "readrandom, settled", 2.6),
     read("readhot", "readhot (1 key in 100)", 2.5),
@@ -127,7 +136,7 @@ pub const ROWS: &[Row] = &[
     read("readreverse", "readreverse (cursor)", 4.0),
     Row { beside: true, ..read("readwhilewriting", "readwhilewriting: reads", 2.2) },
     read("readrandom-2", "readrandom, 2 threads", 2.8),
-    read("readrandom-4k", "readrandom, values of 4 KiB", 3.0),
+    read("readrandom-4k", "readrandom, values of 4\u{a0}KiB", 3.0),
     Row { given: Given::KeyAndValue, ..versions("mvccfill", "mvccfill", 2.5) },
     versions("mvccreadlatest", "read the latest", 2.0),
     versions("mvccreadasof", "read as of a random time", 3.0),
@@ -138,7 +147,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         target: Some(Target::OwnTime { workload: "mvccscanversions", part: 0.01, times: 10.0 }),
-        ..versions("mvccchanges", "changes in the last 1 % of time", 0.0)
+        ..versions("mvccchanges", "changes in the last 1\u{a0}% of time", 0.0)
     },
     Row { target: None, ..versions("mvccscanversions", "scan all versions", 0.0) },
     Row { measure: Measure::Total, ..versions("mvccdrop", "drop half of the history", 5.0) },

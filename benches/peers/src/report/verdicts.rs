@@ -25,7 +25,7 @@ pub struct Line {
     pub measure: Measure,
     pub target: Option<Target>,
     pub verdict: Verdict,
-    /// What is held against the target: a ratio to RocksDB, or to strandline's own other work.
+    /// What is held against the target's number: a ratio to RocksDB, or to strandline's own other work.
     pub reached: Option<Spread>,
     /// The mode of RocksDB that the ratios are to, and its median.
     pub base: Option<Base>,
@@ -92,8 +92,12 @@ impl Line {
         self.ratio(Kind::Strandline).is_some_and(|ours| worse(self.measure, ours.median, 1.0))
     }
 
-    /// The engine that beats strandline by most, RocksDB apart.
+    /// The engine that beats strandline by most, the base apart.
     pub fn best_before_ours(&self) -> Option<(Kind, Spread)> {
+        if self.measure == Measure::PeakMemory {
+            // Each engine has its worst in a workload of its own: nothing to compare.
+            return None;
+        }
         let ours = self.ratio(Kind::Strandline)?.median;
         let others = Kind::ALL.into_iter().filter(|&engine| engine != Kind::Strandline);
         let others = others.filter_map(|engine| Some((engine, self.ratio(engine)?)));
@@ -151,18 +155,21 @@ const OTHER: Row = Row {
 
 fn line(runs: &Runs, prefix: bool, row: &Row, workload: &str, label: &str) -> Line {
     let base = figures::base(runs, prefix, workload, row.measure).map(|(engine, value)| Base { engine, value });
-    let cells = Kind::ALL.map(|engine| Cell {
-        engine,
-        outcome: if row.measure == Measure::PeakMemory {
-            greatest(runs, prefix, row.measure, engine)
-        } else {
-            outcome(runs, prefix, row.measure, workload, engine, base)
-        },
+    let mut label = label.to_owned();
+    let cells = Kind::ALL.map(|engine| {
+        if row.measure != Measure::PeakMemory {
+            return Cell { engine, outcome: outcome(runs, prefix, row.measure, workload, engine, base) };
+        }
+        let greatest = greatest(runs, prefix, row.measure, engine);
+        if let (Kind::Strandline, Some((workload, _))) = (engine, &greatest) {
+            label = format!("{label} ({workload})");
+        }
+        Cell { engine, outcome: greatest.map_or(Outcome::NotRun, |(_, ratio)| Outcome::Ratio(ratio)) }
     });
     let mut line = Line {
         table: row.table,
         workload: workload.to_owned(),
-        label: label.to_owned(),
+        label,
         measure: row.measure,
         target: row.target,
         verdict: Verdict::NoTarget,
@@ -192,21 +199,20 @@ fn outcome(runs: &Runs, prefix: bool, measure: Measure, workload: &str, engine: 
     }
 }
 
-/// Of all workloads the one with the greatest ratio.
-fn greatest(runs: &Runs, prefix: bool, measure: Measure, engine: Kind) -> Outcome {
-    let of = |workload: &String| {
-        // The mode that is the base for this workload's speed is the one whose memory counts.
-        let (base, _) = figures::base(runs, prefix, workload, Measure::Rate)?;
-        let base = runs.records(prefix, workload, base);
-        figures::ratios(measure, runs.records(prefix, workload, engine), base)
-    };
-    let ratios = runs.workloads(prefix).iter().filter_map(of).collect::<Vec<_>>();
-    match ratios.into_iter().max_by(|a, b| a.median.total_cmp(&b.median)) {
-        // RocksDB by itself is no finding.
-        Some(_) if engine == Kind::RocksDb => Outcome::Base,
-        Some(ratio) => Outcome::Ratio(ratio),
-        None => Outcome::NotRun,
+/// Of all workloads the one with the greatest ratio. RocksDB against itself is no finding.
+fn greatest(runs: &Runs, prefix: bool, measure: Measure, engine: Kind) -> Option<(String, Spread)> {
+    if matches!(engine, Kind::RocksDb | Kind::RocksDbKeys) {
+        return None;
     }
+    let of = |workload: String| {
+        // The mode that is the base for this workload's speed is the one whose memory counts.
+        let (base, _) = figures::base(runs, prefix, &workload, Measure::Rate)?;
+        let base = runs.records(prefix, &workload, base);
+        let ratio = figures::ratios(measure, runs.records(prefix, &workload, engine), base)?;
+        Some((workload, ratio))
+    };
+    let ratios = runs.workloads(prefix).into_iter().filter_map(of);
+    ratios.max_by(|(_, a), (_, b)| a.median.total_cmp(&b.median))
 }
 
 fn reached(runs: &Runs, prefix: bool, line: &Line) -> Option<Spread> {
