@@ -41,6 +41,7 @@ pub struct Settings {
     /// Whether a commit waits for stable storage; if not, it survives a killed process.
     pub sync: bool,
     /// How many bytes all that is written may take; for engines whose file has a bound (LMDB).
+    #[cfg_attr(not(feature = "lmdb"), expect(dead_code, reason = "no engine here has such a bound"))]
     pub most_bytes: u64,
 }
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Kind, Result};
+use crate::record::Record;
 use crate::run::Plan;
 use crate::workloads::{ALL, Scale, Workload};
 
@@ -77,6 +78,8 @@ enum Command {
         engine: Kind,
         #[arg(value_parser = workload_named)]
         workload: &'static Workload,
+        #[arg(long)]
+        round: u32,
         #[arg(long)]
         keys: u64,
         #[arg(long)]
@@ -148,7 +151,7 @@ fn run(command: Command) -> Result<ExitCode> {
             ALL.iter().chain(git::WORKLOADS).for_each(|workload| println!("{}", workload.name));
             Ok(ExitCode::SUCCESS)
         }
-        Command::One { engine, workload, keys, prefix, dir, changes } => {
+        Command::One { engine, workload, round, keys, prefix, dir, changes } => {
             // A thread that panics would leave others waiting for it.
             let hook = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -156,6 +159,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 std::process::exit(101);
             }));
             let record = workload.run(engine, &dir, &Scale { keys, prefix, changes })?;
+            let record = record.map(|record| Record { round, ..record });
             println!("{}", serde_json::to_string(&record)?);
             Ok(ExitCode::SUCCESS)
         }

@@ -157,7 +157,7 @@ impl State<'_> {
                     .filter(|_| engine != Kind::RocksDb)
                     .map(|base| format!("  {:.2} of rocksdb", rate * base.seconds / base.operations as f64));
                 println!("{head} {}{}", rate_text(rate), ratio.unwrap_or_default());
-                self.results.add_record(Record { round, ..*record })
+                self.results.add_record(*record)
             }
             Outcome::NotOffered => {
                 println!("{head} not offered");
@@ -192,8 +192,8 @@ impl State<'_> {
 pub fn in_a_process(job: &Job, timeout: Duration) -> Result<Outcome> {
     let (output, errors) = (job.directory.with_extension("out"), job.directory.with_extension("err"));
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["one", job.engine.name(), job.workload.name, "--keys", &job.scale.keys.to_string(), "--dir"]);
-    command.arg(job.directory);
+    command.args(["one", job.engine.name(), job.workload.name, "--dir"]).arg(job.directory);
+    command.args(["--round", &job.round.to_string(), "--keys", &job.scale.keys.to_string()]);
     if job.scale.prefix {
         command.arg("--prefix");
     }

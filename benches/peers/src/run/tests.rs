@@ -29,6 +29,7 @@ fn execute(job: &Job) -> Outcome {
     let record = Record {
         engine: job.engine.name().into(),
         workload: job.workload.name.into(),
+        round: job.round,
         operations: 10,
         seconds: 1.0,
         ..Record::default()
