@@ -20,8 +20,8 @@ pub fn render(group: &Group) -> String {
     out
 }
 
-const LATENCY: &str = "Times of single calls: of fillbatch a commit of 100 puts, of multireadrandom a batch of 32 keys, \
-of a scan the whole scan. Medians over rounds; the longest is that of all rounds. Scans by one cursor have no single \
+const LATENCY: &str = "Times of single calls: of fillbatch a commit of 100 puts, of multireadrandom a batch of 32 \
+keys, of a scan the whole scan. Medians over rounds; the longest is that of all rounds. Scans by one cursor have no single \
 calls.";
 const SPACE: &str = "What the process gave to the file system, the drain with it, also as a multiple of the keys and \
 values that the caller gave (write amplification); the directory when all was settled and closed; greatest \

@@ -33,7 +33,8 @@ impl Svg {
             escaped(title)
         ));
         svg.push(format_args!(
-            "<rect x=\"0.5\" y=\"0.5\" width=\"{:.1}\" height=\"{:.1}\" rx=\"8\" fill=\"#ffffff\" stroke=\"#d0d7de\"/>\n",
+            "<rect x=\"0.5\" y=\"0.5\" width=\"{:.1}\" height=\"{:.1}\" rx=\"8\" fill=\"#ffffff\" \
+             stroke=\"#d0d7de\"/>\n",
             width - 1.0,
             height - 1.0
         ));
