@@ -9,7 +9,7 @@ use crate::setup::setup;
 
 /// Runs all as a plan of one round, and says what each came to.
 fn run_all(engine: Kind, prefix: bool) -> BTreeMap<&'static str, Outcome> {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let plan = Plan {
         results: directory.path().join("results.jsonl"),
         data: directory.path().join("data"),
@@ -76,7 +76,7 @@ fn workloads_have_names_of_their_own_and_fills_come_before_what_needs_them() {
 
 #[test]
 fn a_read_that_does_not_find_what_is_there_fails() {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let run = |name: &str, keys| {
         let scale = Scale { keys, prefix: false, changes: None };
         named(name).unwrap().run(Kind::Strandline, Path::new(directory.path()), &scale)
