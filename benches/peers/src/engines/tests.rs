@@ -246,3 +246,39 @@ fn every_engine_that_has_versions_keeps_them() {
         }
     }
 }
+
+/// How a process that is to be killed is told where to write, and as which engine.
+const DOOMED: &str = "STRANDLINE_PEERS_DOOMED";
+
+/// Not a test: what [`a_commit_survives_a_killed_process`] starts. Without being told where, it does nothing.
+#[test]
+fn doomed_process() {
+    let Ok(told) = std::env::var(DOOMED) else { return };
+    let (name, dir) = told.split_once('=').unwrap();
+    let map = open_map(Kind::named(name).unwrap(), dir.as_ref(), &settings()).unwrap().unwrap();
+    fill(&*map);
+    std::process::abort();
+}
+
+/// The durability class that the engines are held to. redb has no such class: what it keeps is what its head says.
+#[test]
+fn a_commit_survives_a_killed_process() {
+    for (kind, _) in compiled().into_iter().filter(|(kind, _)| *kind != Kind::RocksDbKeys) {
+        let dir = tempdir().unwrap();
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "engines::tests::doomed_process"])
+            .env(DOOMED, format!("{}={}", kind.name(), dir.path().display()))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.code().is_none(), "{kind:?} ended by itself: {status}");
+        let map = open_map(kind, dir.path(), &settings()).unwrap().unwrap();
+        if kind == Kind::Redb {
+            assert_eq!(map.reader().unwrap().scan(false, 1).unwrap(), 0);
+        } else {
+            check(&*map);
+        }
+        map.close().unwrap();
+    }
+}
