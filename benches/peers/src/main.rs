@@ -152,6 +152,8 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::One { engine, workload, round, keys, prefix, dir, changes } => {
+            // Nothing runs on when the parent was killed.
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
             // A thread that panics would leave others waiting for it.
             let hook = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {

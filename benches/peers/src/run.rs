@@ -156,7 +156,10 @@ impl State<'_> {
                 let ratio = base
                     .filter(|_| engine != Kind::RocksDb)
                     .map(|base| format!("  {:.2} of rocksdb", rate * base.seconds / base.operations as f64));
-                println!("{head} {}{}", rate_text(rate), ratio.unwrap_or_default());
+                let drain = (record.drain_seconds > 0.0).then(|| format!("  drain {:.1} s", record.drain_seconds));
+                let beside = record.beside_per_second.map(|beside| format!("  beside{}", rate_text(beside)));
+                let more = [ratio, beside, drain].into_iter().flatten().collect::<String>();
+                println!("{head} {}{more}", rate_text(rate));
                 self.results.add_record(*record)
             }
             Outcome::NotOffered => {
