@@ -220,7 +220,8 @@ impl Db {
         self.engine().retain_from(timestamp)
     }
 
-    /// Writes all memtables to tables and waits for it. Every commit before this call is durable then.
+    /// Writes all memtables to tables and waits for it. Every commit before this call is durable then, and the log that
+    /// held it is gone.
     ///
     /// # Errors
     /// `Background` if that failed: the database serves reads and refuses writes then.

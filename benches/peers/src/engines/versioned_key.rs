@@ -12,6 +12,7 @@ pub const LATEST: u64 = u64::MAX >> 8;
 
 /// After how many versions a scan seeks where it wants to be instead of stepping there. A seek costs as much as some 20
 /// steps.
+#[cfg(feature = "rocksdb")]
 pub const STEPS: usize = 20;
 
 /// Into `into`, which is reused.
