@@ -15,7 +15,7 @@ pub(super) fn may_be_mapped(_file: &File) -> bool {
 pub(super) struct Window(Infallible);
 
 impl Window {
-    pub(super) fn over(_file: &File, _range: Range<u64>, _from: u64) -> io::Result<Self> {
+    pub(super) fn over(_file: &File, _range: Range<u64>, _piece_bytes: u64) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -27,7 +27,7 @@ impl Window {
         match self.0 {}
     }
 
-    pub(super) fn store(&mut self, _offset: u64, _bytes: &[u8]) -> usize {
+    pub(super) fn store(&mut self, _offset: u64, _bytes: &[u8]) -> io::Result<usize> {
         match self.0 {}
     }
 }
