@@ -34,9 +34,9 @@ fn for_each_fs(statement: impl Fn(&dyn Fs, &Path)) {
 /// the same, but each window is old when it is looked at again; with some bytes between a sync and a window.
 fn mappings() -> [Mapping; 4] {
     let never = Mapping { written_first: u64::MAX, ..Mapping::default() };
-    let small = Mapping { written_first: 0, window_bytes: 4096, piece_bytes: 4096, ..Mapping::default() };
+    let small = Mapping { written_first: 0, window_bytes: 4096, largest_stored: 4096, ..Mapping::default() };
     let old = Mapping { lives: Duration::ZERO, ..small };
-    [never, small, old, Mapping { written_first: 300, window_bytes: 16_384, ..small }]
+    [never, small, old, Mapping { written_first: 300, window_bytes: 16_384, piece_bytes: 4096, ..small }]
 }
 
 /// The files of the operating system, with logs that are mapped in a certain way.
