@@ -21,9 +21,9 @@ pub(crate) use cursor::MemtableCursor;
 
 use bytes::Bytes;
 
+use crate::Timestamp;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::version::{RangeTombstone, RangeTombstones, Sequence, Stamp, StoredVersion, ValueRef};
-use crate::{Slice, Timestamp};
 use order::Place;
 use ranges::Ranges;
 use skiplist::{Entry, SkipList};
