@@ -18,8 +18,8 @@ use crate::{Error, Result, Slice, Timestamp};
 /// Set in the flags of a commit record whose timestamp was at or below the last one.
 pub(crate) const LATE: u8 = 1;
 
-/// What a memtable entry costs beside its bytes, on average: see `memtable::skiplist`.
-const ENTRY_OVERHEAD: usize = 36;
+/// What a memtable entry costs beside its bytes, about: header, numbers, and links.
+const ENTRY_OVERHEAD: usize = 40;
 
 /// What an operation will cost a memtable, in bytes.
 pub(crate) fn operation_cost(kind: &OpKind<'_>) -> usize {

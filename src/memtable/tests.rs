@@ -9,6 +9,11 @@ use crate::version::{KeyCursor, VersionRef, fragment};
 
 type Value = Option<&'static [u8]>;
 
+/// So many, and fewer under an interpreter.
+const fn many(count: u64) -> u64 {
+    if cfg!(miri) { count.div_ceil(50) } else { count }
+}
+
 fn stamp(timestamp: Timestamp, sequence: Sequence) -> Stamp {
     Stamp { timestamp, sequence, late: false }
 }
@@ -97,7 +102,7 @@ fn older_versions(cursor: &mut MemtableCursor, timestamp: Timestamp) -> Vec<Stor
 // S1, S2
 #[test]
 fn gets_agree_with_a_model() {
-    for seed in 0..40 {
+    for seed in 0..many(40) {
         println!("seed {seed}");
         let rng = &mut StdRng::seed_from_u64(seed);
         let (memtable, model) = some_memtable(rng, 200, 0);
@@ -121,10 +126,10 @@ fn gets_agree_with_a_model() {
 // S1, S2: a cursor goes anywhere and turns anywhere, and sees what the model sees.
 #[test]
 fn cursors_agree_with_a_model_in_both_directions() {
-    for seed in 0..150 {
+    for seed in 0..many(150) {
         println!("seed {seed}");
         let rng = &mut StdRng::seed_from_u64(seed);
-        let points = if seed % 3 == 0 { 20 } else { 600 };
+        let points = if seed % 3 == 0 || cfg!(miri) { 20 } else { 600 };
         let (memtable, model) = some_memtable(rng, points, 0);
         let visible = rng.random_range(0..=points);
         let versions = model.versions(visible);
@@ -224,7 +229,7 @@ fn many_invisible_versions_and_keys_hide_nothing() {
 #[test]
 fn a_key_with_very_many_versions_is_walked_and_searched() {
     let memtable = Arc::new(Memtable::new());
-    let many = 100_000;
+    let many = many(100_000);
     for i in 1..=many {
         put(&memtable, "counter", stamp(2 * i, i), Some(b"x"));
     }
@@ -241,7 +246,7 @@ fn a_key_with_very_many_versions_is_walked_and_searched() {
         assert_eq!(cursor.version_at(timestamp).unwrap().unwrap().stamp.timestamp, timestamp / 2 * 2);
     }
     assert!(cursor.version_at(1).unwrap().is_none());
-    for _ in 0..1000 {
+    for _ in 0..if cfg!(miri) { 10 } else { 1000 } {
         cursor.next().unwrap();
         assert_eq!(cursor.key(), Some(&b"zafter"[..]));
         cursor.seek_for_prev(b"zafter").unwrap();
@@ -285,7 +290,7 @@ fn of_equal_timestamps_the_later_arrival_counts() {
 
 #[test]
 fn range_tombstones_agree_with_brute_force() {
-    for seed in 0..150 {
+    for seed in 0..many(150) {
         println!("seed {seed}");
         let rng = &mut StdRng::seed_from_u64(seed);
         let ranges = rng.random_range(1..40);
@@ -370,7 +375,8 @@ fn totals_count_points_and_range_tombstones() {
 // V1: what is above the visible sequence is never seen, and what is visible never changes, while others insert.
 #[test]
 fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
-    const KEYS: u64 = 300;
+    const KEYS: u64 = if cfg!(miri) { 30 } else { 300 };
+    const ENTRIES: u64 = many(20_000);
     let memtable = Arc::new(Memtable::new());
     let name = |i: u64| Bytes::from(format!("key{i:05}"));
     for i in 0..KEYS {
@@ -401,7 +407,7 @@ fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
             let memtable = &memtable;
             scope.spawn(move || {
                 let rng = &mut StdRng::seed_from_u64(writer);
-                for i in 0..20_000 {
+                for i in 0..ENTRIES {
                     let sequence = KEYS + 2 * i + writer;
                     let key = name(rng.random_range(0..3 * KEYS));
                     let stamp_of = stamp(rng.random_range(1..1000), sequence);
@@ -418,7 +424,7 @@ fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
             let (memtable, check) = (&memtable, &check);
             scope.spawn(move || {
                 let mut cursor = memtable.cursor(KEYS - 1);
-                for round in 0..30 {
+                for round in 0..many(30) {
                     check(&mut cursor, (round + reader) % 2 == 0);
                     for i in 0..KEYS {
                         let found = memtable.get(&name(3 * i), Timestamp::MAX, KEYS - 1).unwrap();
@@ -429,7 +435,7 @@ fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
             });
         }
     });
-    assert_eq!(memtable.len(), usize::try_from(KEYS + 40_000).unwrap());
+    assert_eq!(memtable.len(), usize::try_from(KEYS + 2 * ENTRIES).unwrap());
     check(&mut memtable.cursor(KEYS - 1), true);
     let all: BTreeSet<_> = (0..3 * KEYS).map(name).collect();
     let mut cursor = memtable.cursor(Sequence::MAX);

@@ -104,7 +104,7 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/open.rs": "if orphan && entry.is_file {" => "if orphan && entry.is_file && !entry.name.contains(\"table\") {"];
     // What only real files and processes show.
     "process: a commit returns before the system has it", "kills", KILLS, [
-        "src/fs/std_fs.rs": "            write_all_at(&self.file, bytes, offset)?;" => "            let (file, late) = (self.file.try_clone()?, bytes.to_vec());
+        "src/fs/std_log.rs": "            write_all_at(file, bytes, self.appended)?;" => "            let (file, late, offset) = (file.try_clone()?, bytes.to_vec(), self.appended);
             std::thread::spawn(move || {
                 std::thread::sleep(std::time::Duration::from_millis(1));
                 write_all_at(&file, &late, offset)
