@@ -96,6 +96,9 @@ pub mod fs;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "bench-layers")]
+#[doc(hidden)]
+pub mod layers;
 mod log;
 mod manifest;
 mod memtable;
