@@ -15,10 +15,12 @@ use strandline::layers::Row;
 /// How many rows there are where nothing else is said: some 25 MB, more than the processor's caches hold.
 pub(crate) const ROWS: usize = 200_000;
 
+const KEY_BYTES: usize = 16;
 const VALUE_BYTES: usize = 100;
+const ROW_BYTES: usize = KEY_BYTES + VALUE_BYTES;
 const SEED: u64 = 7;
 
-pub(crate) type Key = [u8; 16];
+pub(crate) type Key = [u8; KEY_BYTES];
 
 /// The key of a number; the odd ones are not there.
 fn key(number: usize) -> Key {
@@ -35,27 +37,34 @@ fn value(rng: &mut StdRng) -> [u8; VALUE_BYTES] {
     value
 }
 
-/// Rows in order: of each key so many versions, written in random order at the timestamps from 1 on.
+/// Rows in order: of each key so many versions, written in random order at the timestamps from 1 on. They lie in memory
+/// as they do in the blocks of a table, one behind the other.
 pub(crate) fn rows(keys: usize, versions: usize) -> Vec<Row> {
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut written: Vec<usize> = (0..keys).flat_map(|key| std::iter::repeat_n(key, versions)).collect();
     written.shuffle(&mut rng);
-    let mut rows: Vec<_> = (1..).zip(written).map(|(timestamp, number)| row(number, timestamp, &mut rng)).collect();
-    rows.sort_by(|a, b| (&a.key, Reverse(a.timestamp)).cmp(&(&b.key, Reverse(b.timestamp))));
-    rows
+    let mut written: Vec<(usize, u64)> = written.into_iter().zip(1..).collect();
+    written.sort_by_key(|&(number, timestamp)| (number, Reverse(timestamp)));
+    let mut bytes = Vec::with_capacity(written.len() * ROW_BYTES);
+    for (number, _) in &written {
+        bytes.extend_from_slice(&key(2 * number));
+        bytes.extend_from_slice(&value(&mut rng));
+    }
+    let bytes = Bytes::from(bytes);
+    let row = |(at, (_, timestamp))| row_in(&bytes.slice(at * ROW_BYTES..), timestamp);
+    written.into_iter().enumerate().map(row).collect()
 }
 
-/// Key and value are parts of one batch, as in the engine.
-fn row(number: usize, timestamp: u64, rng: &mut StdRng) -> Row {
-    let batch = Bytes::from([&key(2 * number)[..], &value(rng)].concat());
-    Row { key: batch.slice(..16), timestamp, value: batch.slice(16..) }
+/// A row whose key and value are at the front of `bytes`.
+fn row_in(bytes: &Bytes, timestamp: u64) -> Row {
+    Row { key: bytes.slice(..KEY_BYTES), timestamp, value: bytes.slice(KEY_BYTES..ROW_BYTES) }
 }
 
-/// The same in the order in which they were written.
+/// The same in the order in which they were written, each in a batch of its own.
 pub(crate) fn as_written(rows: &[Row]) -> Vec<Row> {
-    let mut rows = rows.to_vec();
+    let mut rows: Vec<&Row> = rows.iter().collect();
     rows.sort_by_key(|row| row.timestamp);
-    rows
+    rows.into_iter().map(|row| row_in(&Bytes::from([&row.key[..], &row.value].concat()), row.timestamp)).collect()
 }
 
 /// All keys of [`rows`], in random order, again and again.
