@@ -102,6 +102,10 @@ pub mod fs;
 #[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod fuzzing;
+#[cfg(feature = "bench-layers")]
+#[doc(hidden)]
+#[forbid(unsafe_code)]
+pub mod layers;
 #[forbid(unsafe_code)]
 mod log;
 #[forbid(unsafe_code)]

@@ -10,6 +10,8 @@ mod background;
 mod batch;
 #[cfg(fuzzing)]
 pub(crate) use batch::fuzzing;
+#[cfg(feature = "bench-layers")]
+pub(crate) use batch::{Body, OpKind, Operations, Target};
 mod clock;
 mod close;
 mod commit;

@@ -45,10 +45,16 @@ mod tests;
 pub(crate) use block::Caching;
 pub(crate) use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
+#[cfg(feature = "bench-layers")]
+pub(crate) use filter::{Filter, FilterBuilder};
 #[cfg(any(test, fuzzing))]
 pub(crate) use freeable::Freeable;
 pub(crate) use handle::{Table, TableStore};
 pub(crate) use meta::{TableMeta, UpperBound};
 pub(crate) use reader::TableReader;
+#[cfg(feature = "bench-layers")]
+pub(crate) use row::DataBlockBuilder;
+#[cfg(feature = "bench-layers")]
+pub(crate) use rows::DataBlock;
 pub(crate) use run::RunCursor;
 pub(crate) use writer::{TableOptions, TableWriter};

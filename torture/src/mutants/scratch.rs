@@ -32,7 +32,9 @@ impl Scratch {
         let home = target.join("mutants");
         let scratch = Self { dir: home.join("copy"), target: home.join("target"), ledger: home.join("ledger.jsonl") };
         fs::create_dir_all(&scratch.dir)?;
-        for part in ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml", "src", "torture", "examples", "tests"] {
+        // Everything that the manifest names: without the benches' files cargo would not read it.
+        let files = ["Cargo.toml", "Cargo.lock", "README.md", "clippy.toml"];
+        for part in files.into_iter().chain(["src", "torture", "examples", "tests", "benches"]) {
             copy(&root().join(part), &scratch.dir.join(part))?;
         }
         Ok(scratch)
@@ -219,6 +221,10 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     }
     for entry in fs::read_dir(from)? {
         let name = entry?.file_name();
+        // What was built in a workspace of its own.
+        if name == "target" {
+            continue;
+        }
         copy(&from.join(&name), &to.join(&name))?;
     }
     Ok(())
