@@ -38,8 +38,8 @@ pub(super) struct Mapping {
 }
 
 /// Measured on ext4: a page costs 2 to 3 µs however many are made ready at once, so few are, and no put waits long; a
-/// call that writes 2 KiB or more costs no more than the pages. A window costs some 5 µs, and counts as memory of the
-/// process.
+/// call that writes 2 KiB or more costs no more than the pages. A window costs little beside them, and counts as memory
+/// of the process.
 impl Default for Mapping {
     fn default() -> Self {
         let (window_bytes, piece_bytes, lives) = (256 << 10, 16 << 10, Duration::from_millis(100));
