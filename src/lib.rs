@@ -74,7 +74,7 @@
 //! - A read as of a time searches the versions of its key by timestamp; it does not step over them.
 //! - A range delete is one tombstone, however many keys it hides, until compaction removes them.
 //! - A clone of a handle or of a [`Slice`] is O(1); a snapshot looks once at each keyspace. A `Slice` of more than 30
-//!   bytes may keep the block that it lies in alive, one of more than 256 bytes its batch; an iterator keeps the
+//!   bytes may keep the block that it lies in alive, one of more than 1 KiB its batch; an iterator keeps the
 //!   memtables and tables that it was made over.
 //! - [`Keyspace::history`] reads one key. [`Keyspace::changes`] walks the tables that hold something of that time.
 //! - Memory: memtables ([`Options::write_buffer_bytes`], 256 MiB), cached blocks ([`Options::block_cache_bytes`], 128

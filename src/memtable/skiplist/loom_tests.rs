@@ -48,16 +48,16 @@ fn loom_a_reader_meets_whole_entries_in_order_while_two_insert() {
         let list = Arc::new(SkipList::new());
         let mut tall = with_height(2);
         let sequences = [tall.next().unwrap(), tall.next().unwrap()];
+        put(&list, b"c", tall.next().unwrap());
         let writers = [(&b"b"[..], sequences[0]), (&b"a"[..], sequences[1])].map(|(key, sequence)| {
             let list = Arc::clone(&list);
             start(move || put(&list, key, sequence))
         });
-        // A search comes down from the upper level, a walk goes along the lower.
-        if let Some(entry) = list.first_from(Place::before(b"b")) {
-            assert_eq!((entry.key(), entry.value().unwrap().bytes), (&b"b"[..], &b"b"[..]));
-        }
+        // A search comes down from the upper level through what is being linked.
+        let entry = list.first_from(Place::before(b"c")).unwrap();
+        assert_eq!((entry.key(), entry.value().unwrap().bytes), (&b"c"[..], &b"c"[..]));
         writers.into_iter().for_each(|writer| writer.join().unwrap());
-        assert_eq!(keys(&list), [b"a", b"b"]);
+        assert_eq!(keys(&list), [b"a", b"b", b"c"]);
     });
 }
 
@@ -67,6 +67,7 @@ fn loom_a_walk_meets_whole_entries_while_one_inserts() {
         let list = Arc::new(SkipList::new());
         let mut tall = with_height(2);
         let sequences = [tall.next().unwrap(), tall.next().unwrap()];
+        put(&list, b"c", tall.next().unwrap());
         let writer = {
             let list = Arc::clone(&list);
             start(move || {
@@ -74,10 +75,11 @@ fn loom_a_walk_meets_whole_entries_while_one_inserts() {
                 put(&list, b"a", sequences[1]);
             })
         };
-        let seen = keys(&list).len();
-        assert!(keys(&list).len() >= seen);
+        let seen = keys(&list);
+        assert_eq!(seen.last(), Some(&&b"c"[..]));
+        assert!(keys(&list).len() >= seen.len());
         writer.join().unwrap();
-        assert_eq!(keys(&list), [b"a", b"b"]);
+        assert_eq!(keys(&list), [b"a", b"b", b"c"]);
     });
 }
 
