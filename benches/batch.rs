@@ -3,9 +3,9 @@
 mod inputs;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use strandline::layers::{Batch, Row, read_batch};
+use strandline::layers::{Batch, Encoded, Row, read_batch};
 
-fn encode(rows: &[Row]) -> bytes::Bytes {
+fn encode(rows: &[Row]) -> Encoded {
     let mut batch = Batch::new();
     rows.iter().for_each(|row| batch.put(&row.key, &row.value));
     batch.finish()
@@ -18,7 +18,7 @@ fn batches(c: &mut Criterion) {
         let body = encode(&rows);
         assert_eq!(read_batch(&body).ok(), Some(puts as u64));
         group.throughput(Throughput::Elements(puts as u64));
-        group.bench_function(BenchmarkId::new("encode", puts), |b| b.iter(|| encode(&rows)));
+        group.bench_function(BenchmarkId::new("encode", puts), |b| b.iter(|| encode(&rows).recycle()));
         group.bench_function(BenchmarkId::new("decode", puts), |b| b.iter(|| read_batch(&body)));
     }
 }

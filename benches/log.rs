@@ -29,7 +29,7 @@ fn new_log(on_disk: bool) -> (Log, TempDir) {
 fn batch_of(puts: usize) -> Bytes {
     let mut batch = Batch::new();
     inputs::rows(puts, 1).iter().for_each(|row| batch.put(&row.key, &row.value));
-    batch.finish()
+    Bytes::copy_from_slice(&batch.finish())
 }
 
 #[derive(Debug, Clone, Copy)]

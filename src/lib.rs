@@ -88,27 +88,44 @@
 //! [`MemFs`] keeps a database in memory and can lose power, [`FaultFs`] makes calls fail, [`ManualTime`] and
 //! [`Background::Stepped`] make a run depend on nothing but the calls made.
 
+// `unsafe` stands in two files only: `fs/mapped.rs`, and the memtable's skip list.
+#[forbid(unsafe_code)]
 mod compaction;
+#[forbid(unsafe_code)]
 mod db;
+#[forbid(unsafe_code)]
 mod error;
+#[forbid(unsafe_code)]
 mod format;
 pub mod fs;
 #[cfg(fuzzing)]
 #[doc(hidden)]
+#[forbid(unsafe_code)]
 pub mod fuzzing;
 #[cfg(feature = "bench-layers")]
 #[doc(hidden)]
+#[forbid(unsafe_code)]
 pub mod layers;
+#[forbid(unsafe_code)]
 mod log;
+#[forbid(unsafe_code)]
 mod manifest;
 mod memtable;
+#[forbid(unsafe_code)]
 mod merge;
+#[forbid(unsafe_code)]
 mod options;
+#[forbid(unsafe_code)]
 mod seam;
+#[forbid(unsafe_code)]
 mod slice;
+#[forbid(unsafe_code)]
 mod sync;
+#[forbid(unsafe_code)]
 mod table;
+#[forbid(unsafe_code)]
 mod timestamp;
+#[forbid(unsafe_code)]
 mod version;
 
 pub use db::{

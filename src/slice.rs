@@ -53,12 +53,11 @@ impl Slice {
         Self::inline(part).unwrap_or_else(|| Self(Repr::Shared(block.slice_ref(part))))
     }
 
-    /// What [`part_of`](Self::part_of) made this from, or would make it from again.
-    pub(crate) fn owner(&self) -> &Bytes {
-        static NOTHING: Bytes = Bytes::new();
+    /// What it shares, if it does not hold its bytes itself.
+    pub(crate) fn owner(&self) -> Option<&Bytes> {
         match &self.0 {
-            Repr::Inline { .. } => &NOTHING,
-            Repr::Shared(bytes) => bytes,
+            Repr::Inline { .. } => None,
+            Repr::Shared(bytes) => Some(bytes),
         }
     }
 

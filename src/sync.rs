@@ -10,12 +10,15 @@ use checked as primitives;
 mod primitives {
     pub(crate) use arc_swap::ArcSwap;
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
     pub(super) use std::thread;
+    pub(crate) use std::thread_local;
 }
 
 pub(crate) use arc_swap::ArcSwapOption;
-pub(crate) use primitives::{ArcSwap, AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock};
+pub(crate) use primitives::{
+    ArcSwap, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock, thread_local,
+};
 pub(crate) use std::sync::Arc;
 /// A count of the process, for statics: it outlives what a model checker looks at, so none stands behind it.
 pub(crate) use std::sync::atomic::AtomicU64 as ProcessCount;

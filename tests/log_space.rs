@@ -76,6 +76,27 @@ fn commits_that_write_nothing_do_not_let_the_log_grow() {
 }
 
 #[test]
+fn after_a_flush_that_was_asked_for_the_log_holds_next_to_nothing() {
+    let fs = MemFs::new();
+    let db = open(&fs);
+    let busy = db.keyspace("busy").unwrap();
+    for n in 0..100 {
+        busy.put(key(n), [7; 100]).unwrap();
+    }
+    assert!(db.metrics().log_bytes > 10_000);
+    db.flush().unwrap();
+    assert!(db.metrics().log_bytes < 1000, "{}", db.metrics().log_bytes);
+    assert_eq!(files(&fs, ".log").count(), 1);
+    // S11, S21
+    for fs in [fs.kill(), fs.power_cut(1)] {
+        let after = open(&fs);
+        assert_eq!((after.last_timestamp(), after.keyspace("busy").unwrap().iter().count()), (100, 100));
+    }
+    busy.put("after", "it").unwrap();
+    assert_eq!(open(&fs.kill()).keyspace("busy").unwrap().iter().count(), 101);
+}
+
+#[test]
 fn a_batch_larger_than_a_segment_is_replayed_whole() {
     let fs = MemFs::new();
     let db = open(&fs);

@@ -45,8 +45,9 @@ impl Limits {
                 level0_files: 12,
                 level0_bytes: level0.saturating_mul(16),
                 debt_bytes: level_base_bytes.saturating_mul(64).max(8 << 30),
-                // One that waits is how it goes; so the delay starts above it.
-                sealed_bytes: memtable_bytes.saturating_mul(sealed).saturating_mul(3) / 4,
+                // One that waits is how it goes, and it may be a little larger; so the delay starts above it.
+                sealed_bytes: (memtable_bytes.saturating_mul(sealed) / 4 * 3)
+                    .max(memtable_bytes.saturating_add(memtable_bytes / 8)),
             },
             stop: Backlog {
                 level0_files: 36,
@@ -202,7 +203,12 @@ mod tests {
             assert!(slow.level0_files < stop.level0_files && slow.debt_bytes < stop.debt_bytes);
             assert!(slow.level0_bytes <= stop.level0_bytes && slow.sealed_bytes <= stop.sealed_bytes);
             // What a database holds as it goes is not a backlog.
-            let usual = Backlog { level0_files: 4, level0_bytes: memtable * 4, debt_bytes: 1 << 30, sealed_bytes: 0 };
+            let usual = Backlog {
+                level0_files: 4,
+                level0_bytes: memtable * 4,
+                debt_bytes: 1 << 30,
+                sealed_bytes: memtable + memtable / 16,
+            };
             assert_eq!(Pressure::of(&usual, &Limits::new(memtable, sealed, base)), Pressure::default());
         }
     }

@@ -1,5 +1,5 @@
 //! Batches: operations that commit together, encoded as they are named. The encoded bytes are the body of the log
-//! record and the memory that memtables point into; nothing is copied between.
+//! record, and memtables are filled from them.
 //!
 //! One operation after the other, without padding:
 //!
@@ -15,13 +15,20 @@
 //! A kind with [`MAY_SKIP`] set is followed by one `bytes` instead, so that a reader which does not know it can pass
 //! over it.
 
-use bytes::Bytes;
+mod body;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use body::Body;
 
 use super::Keyspace;
 use super::few::Few;
 use super::range::{KeyBounds, KeyRange, half_open, prefix_bounds};
 use crate::format::{DecodeError, Decoder, Encode, MAY_SKIP, Reason};
 use crate::manifest::KeyspaceId;
+use crate::memtable::LONGEST_INLINE;
 use crate::{Error, Result, Timestamp};
 
 /// The longest key, in bytes.
@@ -58,6 +65,8 @@ pub struct WriteBatch {
     database: Option<u64>,
     /// Named by writes and by reads: ascending.
     keyspaces: Few<KeyspaceId>,
+    /// Whether memtables will share a value.
+    holds_long: bool,
     refused: Option<Refusal>,
 }
 
@@ -65,7 +74,7 @@ impl WriteBatch {
     /// An empty batch.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { body: body::spare(), ..Self::default() }
     }
 
     /// How many operations it holds. Reads, and deletes of empty ranges, are none.
@@ -97,8 +106,9 @@ impl WriteBatch {
     }
 
     /// The encoded operations, and the keyspaces that are named, by writes and by reads: ascending, each once.
-    pub(crate) fn into_parts(self) -> (Bytes, Few<KeyspaceId>) {
-        (self.body.into(), self.keyspaces)
+    pub(crate) fn into_parts(self) -> (Body, Few<KeyspaceId>) {
+        let body = if self.holds_long { Body::Shared(self.body.into()) } else { Body::Copied(self.body) };
+        (body, self.keyspaces)
     }
 
     /// Writes a value.
@@ -183,6 +193,7 @@ impl WriteBatch {
             && self.fits("value", value.len(), MAX_VALUE_BYTES)
             && self.reserve(key.len() + value.len());
         if fits {
+            self.holds_long |= value.len() > LONGEST_INLINE;
             self.begin(kind, target, key);
             self.body.put_bytes(value);
             if let Some(expires_at) = expires_at {
@@ -363,8 +374,3 @@ impl<'a> Iterator for Operations<'a> {
         next
     }
 }
-
-#[cfg(fuzzing)]
-pub(crate) mod fuzzing;
-#[cfg(test)]
-mod tests;

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
-use super::batch::{OpKind, Operations, WriteBatch};
+use super::batch::{Body, OpKind, Operations, WriteBatch};
 use super::engine::{CommitState, Engine};
 use super::few::Few;
 use super::pipeline::{Admission, Admitted, Reserved};
 use super::world::Mem;
 use crate::log::{COMMIT, Log, LogPosition};
 use crate::manifest::KeyspaceId;
+use crate::memtable::Memtable;
 use crate::options::{CommitOptions, Durability};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::{RangeTombstone, Sequence, Stamp};
@@ -17,8 +18,8 @@ use crate::{Error, Result, Slice, Timestamp};
 /// Set in the flags of a commit record whose timestamp was at or below the last one.
 pub(crate) const LATE: u8 = 1;
 
-/// What a memtable entry costs beside its bytes.
-const ENTRY_OVERHEAD: usize = 100;
+/// What a memtable entry costs beside its bytes, about: header, numbers, and links.
+const ENTRY_OVERHEAD: usize = 40;
 
 /// What an operation will cost a memtable, in bytes.
 pub(crate) fn operation_cost(kind: &OpKind<'_>) -> usize {
@@ -48,14 +49,6 @@ struct Found {
 struct Unsynced {
     log: Arc<Log>,
     end: LogPosition,
-}
-
-/// A commit that was reserved and has to be applied.
-struct Apply {
-    operations: Bytes,
-    first_sequence: Sequence,
-    admitted: Admitted,
-    targets: Few<(KeyspaceId, Arc<Mem>)>,
 }
 
 impl Engine {
@@ -110,7 +103,8 @@ impl Engine {
         }
         drop(state);
 
-        let applied = Apply { operations, first_sequence, admitted, targets }.run();
+        let applied = apply(&operations, first_sequence, admitted, targets.as_slice());
+        operations.recycle();
         let settled = applied.and_then(|()| match unsynced {
             Some(Unsynced { log, end }) => log.sync_through(end),
             None => Ok(()),
@@ -158,7 +152,7 @@ impl Engine {
     fn append(
         &self,
         admitted: Admitted,
-        operations: &Bytes,
+        operations: &[u8],
         targets: &[(KeyspaceId, Arc<Mem>)],
         durability: Durability,
     ) -> Result<Option<Unsynced>> {
@@ -231,29 +225,26 @@ impl Engine {
     }
 }
 
-impl Apply {
-    fn run(self) -> Result<()> {
-        for (sequence, op) in (self.first_sequence..).zip(Operations::new(&self.operations)) {
-            // The batch encoded these bytes itself.
-            let op = op.map_err(|error| Error::invalid(format!("a batch does not decode: {}", error.reason)))?;
-            let stamp = Stamp { timestamp: self.admitted.timestamp, sequence, late: self.admitted.late };
-            if let Some((_, mem)) = self.targets.as_slice().iter().find(|(id, _)| id.0 == op.keyspace) {
-                insert(&mem.entries, &self.operations, op.kind, stamp);
-            }
+/// Inserts what was reserved into the memtables.
+fn apply(body: &Body, first_sequence: Sequence, admitted: Admitted, targets: &[(KeyspaceId, Arc<Mem>)]) -> Result<()> {
+    for (sequence, op) in (first_sequence..).zip(Operations::new(body)) {
+        // The batch encoded these bytes itself.
+        let op = op.map_err(|error| Error::invalid(format!("a batch does not decode: {}", error.reason)))?;
+        let stamp = Stamp { timestamp: admitted.timestamp, sequence, late: admitted.late };
+        if let Some((_, mem)) = targets.iter().find(|(id, _)| id.0 == op.keyspace) {
+            insert(&mem.entries, op.kind, stamp, |part| body.share(part));
         }
-        Ok(())
     }
+    Ok(())
 }
 
-/// Inserts one operation whose bytes are a part of `body`.
-pub(crate) fn insert(entries: &crate::memtable::Memtable, body: &Bytes, kind: OpKind<'_>, stamp: Stamp) {
+/// Inserts one operation. `share` gives something to share that holds a value of it.
+pub(crate) fn insert(entries: &Memtable, kind: OpKind<'_>, stamp: Stamp, share: impl FnOnce(&[u8]) -> Bytes) {
     match kind {
-        OpKind::Put { key, value, expires_at } => {
-            entries.insert(body.slice_ref(key), stamp, Some(body.slice_ref(value)), expires_at);
-        }
-        OpKind::Delete { key } => entries.insert(body.slice_ref(key), stamp, None, None),
+        OpKind::Put { key, value, expires_at } => entries.insert(key, stamp, Some(value), expires_at, share),
+        OpKind::Delete { key } => entries.insert(key, stamp, None, None, share),
         OpKind::DeleteRange { start, end } => {
-            let (start, end) = (Slice::part_of(body, start), end.map(|end| Slice::part_of(body, end)));
+            let (start, end) = (Slice::copy_of(start), end.map(Slice::copy_of));
             entries.insert_range(RangeTombstone { start, end, stamp });
         }
     }

@@ -19,6 +19,9 @@ use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::Sequence;
 use crate::{Error, Result, Timestamp};
 
+/// What a flush that was asked for does not care to free.
+const LITTLE_LOG: u64 = 1 << 20;
+
 /// Memtables that are flushed in one edit.
 pub(crate) struct FlushUnit {
     /// The last sequence reserved when it was sealed.
@@ -130,9 +133,38 @@ impl Engine {
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;
         self.flush_where(|_| true)?;
+        self.empty_log()?;
         // A commit of nothing is in no memtable, only in the log.
         let log_end = self.log()?.end();
-        self.sync_log(log_end).map(drop)
+        self.sync_log(log_end)?;
+        let needed_from = LogPosition(self.manifest.lock().state().log.start_position);
+        self.remove_log_before(needed_from);
+        Ok(())
+    }
+
+    /// Begins a new segment, unless the active one holds little, or a memtable needs the log, and says that nothing
+    /// before it is needed.
+    fn empty_log(&self) -> Result<()> {
+        let log = self.log()?;
+        if log.live_bytes() < LITTLE_LOG.min(self.options.wal_segment_bytes as u64 / 4) {
+            return Ok(());
+        }
+        let state = self.commit.lock();
+        let needed = |keyspace: &Arc<KeyspaceVersion>| keyspace.memtables().any(|mem| mem.first_position().is_some());
+        if self.world().keyspaces().iter().any(needed) {
+            return Ok(());
+        }
+        log.rotate().map_err(|error| self.fail(error))?;
+        self.enqueue_empty_flush(&state);
+        let ticket = self.background.flush_ticket();
+        drop(state);
+        self.wait_for_flushes(ticket)
+    }
+
+    /// Removes the segments that nothing needs, by a position that the manifest holds durably.
+    fn remove_log_before(&self, position: LogPosition) {
+        let removed = self.log().and_then(|log| log.remove_before(position));
+        removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
     }
 
     /// Seals what `choose` picks and waits until it, and all that was sealed before, is flushed.
@@ -187,8 +219,7 @@ impl Engine {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let written = flushed.iter().map(|one| one.outcome.bytes()).sum();
         self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
-        let removed = log.remove_before(start);
-        removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
+        self.remove_log_before(start);
         Ok(())
     }
 

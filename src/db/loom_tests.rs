@@ -164,7 +164,8 @@ impl Engine {
         let mem = Arc::clone(&self.current.world().get(KEYSPACE).unwrap().active);
         self.in_flight.enter(Reserved { sequence, timestamp });
         drop(reserved);
-        mem.entries.insert(key(sequence), Stamp { timestamp, sequence, late: false }, Some(key(sequence)), None);
+        let (stamp, key) = (Stamp { timestamp, sequence, late: false }, key(sequence));
+        mem.entries.insert(&key, stamp, Some(&key), None, Bytes::copy_from_slice);
         self.in_flight.publish(sequence, &self.current.published).unwrap();
         sealed
     }

@@ -11,7 +11,7 @@ mod batch;
 #[cfg(fuzzing)]
 pub(crate) use batch::fuzzing;
 #[cfg(feature = "bench-layers")]
-pub(crate) use batch::{OpKind, Operations, Target};
+pub(crate) use batch::{Body, OpKind, Operations, Target};
 mod clock;
 mod close;
 mod commit;
@@ -222,7 +222,8 @@ impl Db {
         self.engine().retain_from(timestamp)
     }
 
-    /// Writes all memtables to tables and waits for it. Every commit before this call is durable then.
+    /// Writes all memtables to tables and waits for it. Every commit before this call is durable then, and the log that
+    /// held it is gone.
     ///
     /// # Errors
     /// `Background` if that failed: the database serves reads and refuses writes then.

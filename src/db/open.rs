@@ -338,7 +338,8 @@ impl<'a> Replay<'a> {
         if record.kind != log::COMMIT {
             return Ok(());
         }
-        let (timestamp, _) = split_record(record.payload).ok_or_else(|| damaged("too short for a commit".into()))?;
+        let (timestamp, operations) =
+            split_record(record.payload).ok_or_else(|| damaged("too short for a commit".into()))?;
         if timestamp == 0 || timestamp == Timestamp::MAX {
             return Err(damaged("no commit has this timestamp".into()));
         }
@@ -347,8 +348,6 @@ impl<'a> Replay<'a> {
         }
         self.last_timestamp = self.last_timestamp.max(timestamp);
         let late = record.flags & LATE != 0;
-        let body = Bytes::copy_from_slice(record.payload);
-        let operations = body.get(size_of::<Timestamp>()..).unwrap_or_default();
         self.sequence += 1;
         for op in Operations::new(operations) {
             let op = op.map_err(|error| damaged(error.reason))?;
@@ -365,7 +364,7 @@ impl<'a> Replay<'a> {
                 let stamp = Stamp { timestamp, sequence: self.sequence, late };
                 keyspace.active.expect_logged(record.position);
                 keyspace.active.charge(operation_cost(&op.kind));
-                insert(&keyspace.active.entries, &body, op.kind, stamp);
+                insert(&keyspace.active.entries, op.kind, stamp, Bytes::copy_from_slice);
             }
         }
         self.seal_full(record.end);

@@ -1,17 +1,26 @@
 //! What every file system must do: each test runs over all of them.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-use super::{FaultFs, Fs, LogFile, MemFs, Purpose, StdFs};
+use std::time::Duration;
+
+use super::std_fs::create_log;
+use super::std_log::Mapping;
+use super::{DirEntry, FaultFs, FileLock, Fs, LogFile, MemFs, Purpose, ReadFile, StdFs, WriteFile};
 use crate::sync::{Arc, spawn};
 
 const P: Purpose = Purpose::Table;
 
 /// Runs a statement over each file system, in an empty directory.
 fn for_each_fs(statement: impl Fn(&dyn Fs, &Path)) {
-    let temporary = tempfile::tempdir().unwrap();
-    statement(&StdFs, temporary.path());
+    // Of the systems that segments are mapped on: what temporary files lie on, and one in memory.
+    for home in [std::env::temp_dir(), PathBuf::from("/dev/shm")].iter().filter(|home| home.is_dir()) {
+        statement(&StdFs, tempfile::tempdir_in(home).unwrap().path());
+        for mapping in mappings() {
+            statement(&MappedFs(mapping), tempfile::tempdir_in(home).unwrap().path());
+        }
+    }
     let in_memory = PathBuf::from("/some/where");
     let mem = MemFs::new();
     mem.create_dir(P, &in_memory).unwrap();
@@ -19,6 +28,64 @@ fn for_each_fs(statement: impl Fn(&dyn Fs, &Path)) {
     let fault = FaultFs::new(MemFs::new());
     fault.create_dir(P, &in_memory).unwrap();
     statement(&fault, &in_memory);
+}
+
+/// Ways to map a log that differ from the usual one: never; from the first byte, in windows that a few appends fill;
+/// the same, but each window is old when it is looked at again; with some bytes between a sync and a window.
+fn mappings() -> [Mapping; 4] {
+    let never = Mapping { written_first: u64::MAX, ..Mapping::default() };
+    let small = Mapping { written_first: 0, window_bytes: 4096, largest_stored: 4096, ..Mapping::default() };
+    let old = Mapping { lives: Duration::ZERO, ..small };
+    [never, small, old, Mapping { written_first: 300, window_bytes: 16_384, piece_bytes: 4096, ..small }]
+}
+
+/// The files of the operating system, with logs that are mapped in a certain way.
+struct MappedFs(Mapping);
+
+impl Fs for MappedFs {
+    fn open(&self, purpose: Purpose, path: &Path) -> Result<Arc<dyn ReadFile>> {
+        StdFs.open(purpose, path)
+    }
+
+    fn create(&self, purpose: Purpose, path: &Path) -> Result<Box<dyn WriteFile>> {
+        StdFs.create(purpose, path)
+    }
+
+    fn create_log(&self, _purpose: Purpose, path: &Path, capacity: u64) -> Result<Arc<dyn LogFile>> {
+        Ok(Arc::new(create_log(path, capacity, self.0)?))
+    }
+
+    fn sync_file(&self, purpose: Purpose, path: &Path) -> Result<()> {
+        StdFs.sync_file(purpose, path)
+    }
+
+    fn rename(&self, purpose: Purpose, from: &Path, to: &Path) -> Result<()> {
+        StdFs.rename(purpose, from, to)
+    }
+
+    fn remove(&self, purpose: Purpose, path: &Path) -> Result<()> {
+        StdFs.remove(purpose, path)
+    }
+
+    fn list(&self, purpose: Purpose, dir: &Path) -> Result<Vec<DirEntry>> {
+        StdFs.list(purpose, dir)
+    }
+
+    fn create_dir(&self, purpose: Purpose, dir: &Path) -> Result<()> {
+        StdFs.create_dir(purpose, dir)
+    }
+
+    fn remove_dir(&self, purpose: Purpose, dir: &Path) -> Result<()> {
+        StdFs.remove_dir(purpose, dir)
+    }
+
+    fn sync_dir(&self, purpose: Purpose, dir: &Path) -> Result<()> {
+        StdFs.sync_dir(purpose, dir)
+    }
+
+    fn lock(&self, purpose: Purpose, path: &Path) -> Result<Box<dyn FileLock>> {
+        StdFs.lock(purpose, path)
+    }
 }
 
 fn write(fs: &dyn Fs, path: &Path, bytes: &[u8]) {
@@ -34,7 +101,7 @@ fn read(fs: &dyn Fs, path: &Path) -> Vec<u8> {
     bytes
 }
 
-fn kind<T>(result: std::io::Result<T>) -> ErrorKind {
+fn kind<T>(result: Result<T>) -> ErrorKind {
     match result {
         Ok(_) => panic!("this must fail"),
         Err(error) => error.kind(),
@@ -213,6 +280,49 @@ fn a_log_reads_as_appended_and_zeros_behind() {
             expected.extend(b"after");
             assert_eq!(read(fs, &path), expected);
         }
+    });
+}
+
+#[test]
+fn a_log_reads_as_appended_whatever_came_between_two_appends() {
+    // Small and large appends, across any border that there may be, over the end of the room; syncs, also two in a row.
+    for_each_fs(|fs, dir| {
+        let path = dir.join("a.log");
+        let log = fs.create_log(P, &path, 20_000).unwrap();
+        let mut expected = Vec::new();
+        for (step, len) in [1, 4094, 1, 1, 0, 3000, 3000, 4096, 150, 10_000, 7, 4095, 8193, 5].into_iter().enumerate() {
+            let bytes = vec![u8::try_from(step).unwrap() + 1; len];
+            log.append(&bytes).unwrap();
+            expected.extend(bytes);
+            (0..step % 3).for_each(|_| log.sync().unwrap());
+            assert_eq!(read(fs, &path)[..expected.len()], expected, "after append {step}");
+        }
+        log.truncate().unwrap();
+        log.truncate().unwrap();
+        (0..50).for_each(|_| log.append(&[9; 150]).unwrap());
+        log.sync().unwrap();
+        drop(log);
+        expected.extend([9; 50 * 150]);
+        assert_eq!(read(fs, &path), expected);
+    });
+}
+
+#[test]
+fn a_log_that_was_dropped_without_a_sync_reads_as_appended() {
+    for_each_fs(|fs, dir| {
+        let path = dir.join("a.log");
+        let log = fs.create_log(P, &path, 1 << 20).unwrap();
+        let bytes: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        bytes.chunks(151).for_each(|some| log.append(some).unwrap());
+        // A reader that was there before sees what comes later.
+        let reader = fs.open(P, &path).unwrap();
+        log.append(b"more").unwrap();
+        let mut more = [0; 4];
+        reader.read_at(&mut more, bytes.len() as u64).unwrap();
+        assert_eq!(&more, b"more");
+        drop(log);
+        fs.sync_file(P, &path).unwrap();
+        assert_eq!(read(fs, &path)[..bytes.len()], bytes);
     });
 }
 

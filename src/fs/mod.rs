@@ -5,11 +5,20 @@
 //! memory and knows what was synced; [`FaultFs`] wraps either and fails or records calls.
 
 #[cfg(test)]
+#[forbid(unsafe_code)]
 mod contract;
+#[forbid(unsafe_code)]
 mod database;
+#[forbid(unsafe_code)]
 mod fault;
+#[cfg_attr(not(all(target_os = "linux", not(miri))), path = "unmapped.rs")]
+mod mapped;
+#[forbid(unsafe_code)]
 mod mem;
+#[forbid(unsafe_code)]
 mod std_fs;
+#[forbid(unsafe_code)]
+mod std_log;
 
 pub(crate) use database::DatabaseFs;
 pub use fault::{Call, Fault, FaultFs, FaultKind, Operation};

@@ -4,8 +4,9 @@
 //! * links are not followed at the last component, and only regular files are opened, so that nobody who can write to a
 //!   directory can make the engine read or write elsewhere, or hang on a pipe;
 //! * files are for their owner only;
-//! * log segments get their blocks ahead, so that a commit's sync has no allocation to write down;
-//! * a file that failed once stays failed (L2), also towards a sync that ran at the same time.
+//! * a file that failed once stays failed (L2).
+//!
+//! Log segments are in `std_log.rs`.
 
 #![expect(clippy::disallowed_types, reason = "this is the one place that touches files")]
 
@@ -13,8 +14,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use super::std_log::{Mapping, StdLogFile};
 use super::{DirEntry, FileLock, Fs, LogFile, Purpose, ReadFile, WriteFile, check_rename, failed_before};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::Arc;
 
 /// Appends are gathered up to this size before the system sees them.
 const WRITE_BUFFER_BYTES: usize = 128 << 10;
@@ -38,14 +40,7 @@ impl Fs for StdFs {
     }
 
     fn create_log(&self, _purpose: Purpose, path: &Path, capacity: u64) -> io::Result<Arc<dyn LogFile>> {
-        let file = open_regular(OpenOptions::new().write(true).create_new(true), path)?;
-        if let Err(error) = preallocate(&file, capacity) {
-            // Best effort: what stays behind is an orphan, which the next open removes.
-            let _ = fs::remove_file(path);
-            return Err(error);
-        }
-        let (appended, syncing, failed) = (AtomicU64::new(0), Mutex::new(()), AtomicBool::new(false));
-        Ok(Arc::new(StdLogFile { file, appended, syncing, failed }))
+        Ok(Arc::new(create_log(path, capacity, Mapping::default())?))
     }
 
     fn sync_file(&self, _purpose: Purpose, path: &Path) -> io::Result<()> {
@@ -183,54 +178,18 @@ impl WriteFile for StdWriteFile {
     }
 }
 
-struct StdLogFile {
-    file: File,
-    appended: AtomicU64,
-    /// Of several syncs of one open file at once the system tells only one that a write failed. So they go one by one,
-    /// and those that waited see `failed`.
-    syncing: Mutex<()>,
-    failed: AtomicBool,
-}
-
-impl StdLogFile {
-    /// Runs one step and remembers that it failed.
-    fn attempt(&self, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        if self.failed.load(Ordering::Acquire) {
-            return Err(failed_before());
-        }
-        let result = step();
-        if result.is_err() {
-            self.failed.store(true, Ordering::Release);
-        }
-        result
-    }
-}
-
-impl LogFile for StdLogFile {
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        self.attempt(|| {
-            let offset = self.appended.load(Ordering::Acquire);
-            write_all_at(&self.file, bytes, offset)?;
-            self.appended.store(offset + bytes.len() as u64, Ordering::Release);
-            Ok(())
-        })
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let _one_by_one = self.syncing.lock();
-        self.attempt(|| self.file.sync_data())
-    }
-
-    fn truncate(&self) -> io::Result<()> {
-        self.attempt(|| self.file.set_len(self.appended.load(Ordering::Acquire)))
-    }
-}
-
 struct StdLock {
     _file: File,
 }
 
 impl FileLock for StdLock {}
+
+/// Makes a log segment that is mapped as said. Shared mappings are made of files that can be read as well.
+pub(super) fn create_log(path: &Path, capacity: u64, mapping: Mapping) -> io::Result<StdLogFile> {
+    let file = open_regular(OpenOptions::new().read(true).write(true).create_new(true), path)?;
+    // Best effort: what stays behind is an orphan, which the next open removes.
+    StdLogFile::new(file, capacity, mapping).inspect_err(|_| drop(fs::remove_file(path)))
+}
 
 /// Opens, and refuses what is not a regular file. Opening never waits, not for a pipe's other end either.
 fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
@@ -265,46 +224,6 @@ fn is_link(error: &io::Error) -> bool {
 #[cfg(not(unix))]
 fn is_link(_error: &io::Error) -> bool {
     false
-}
-
-/// Gives a new file its blocks; where the file system cannot, the file simply grows.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn preallocate(file: &File, capacity: u64) -> io::Result<()> {
-    use rustix::fs::{FallocateFlags, fallocate};
-    use rustix::io::{Errno, retry_on_intr};
-    if capacity == 0 {
-        return Ok(());
-    }
-    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, capacity)) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        result => Ok(result?),
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn preallocate(_file: &File, _capacity: u64) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(n) => {
-                bytes = bytes.split_at(n).1;
-                offset += n as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// The directory that holds `path`'s name.
@@ -441,29 +360,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_too_large_for_the_disk_is_refused_and_leaves_nothing() {
-        // S26: no promise of room that is not there. 2^62 bytes are too many for any disk.
-        let dir = tempfile::tempdir().unwrap();
-        if cfg!(target_os = "linux") {
-            let refused = StdFs.create_log(P, &dir.path().join("log"), 1 << 62).err().unwrap().kind();
-            assert!(matches!(refused, ErrorKind::StorageFull | ErrorKind::FileTooLarge), "{refused:?}");
-            assert!(StdFs.list(P, dir.path()).unwrap().is_empty());
-        }
-    }
-
-    #[test]
     fn a_full_device_is_reported_and_the_file_stays_failed() {
         // S26, L2
         let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else { return };
-        let mut file = StdWriteFile { file: full.try_clone().unwrap(), buffer: Vec::new(), failed: false };
+        let mut file = StdWriteFile { file: full, buffer: Vec::new(), failed: false };
         file.append(b"gathered").unwrap();
         assert_eq!(file.sync().unwrap_err().kind(), ErrorKind::StorageFull);
         assert!(file.append(b"more").is_err() && file.sync().is_err());
-
-        let (appended, syncing, failed) = (AtomicU64::new(0), Mutex::new(()), AtomicBool::new(false));
-        let log = StdLogFile { file: full, appended, syncing, failed };
-        assert_eq!(log.append(b"record").unwrap_err().kind(), ErrorKind::StorageFull);
-        assert!(log.append(b"more").is_err() && log.sync().is_err() && log.truncate().is_err());
     }
 
     /// Not a test by itself: the other process of the next one.

@@ -1,10 +1,9 @@
 //! Batches as commits encode them and memtables read them.
 
 use std::hint::black_box;
+use std::ops::Deref;
 
-use ::bytes::Bytes;
-
-use crate::db::{OpKind, Operations, Target};
+use crate::db::{Body, OpKind, Operations, Target};
 use crate::{Error, Result, WriteBatch};
 
 /// The one keyspace of the one database that there is here.
@@ -38,8 +37,27 @@ impl Batch {
 
     /// The encoded operations.
     #[must_use]
-    pub fn finish(self) -> Bytes {
-        self.0.into_parts().0
+    pub fn finish(self) -> Encoded {
+        Encoded(self.0.into_parts().0)
+    }
+}
+
+/// The operations of a batch, as the log and the memtables get them.
+#[derive(Debug)]
+pub struct Encoded(Body);
+
+impl Encoded {
+    /// Gives the memory to the thread's next batch, as a commit does.
+    pub fn recycle(self) {
+        self.0.recycle();
+    }
+}
+
+impl Deref for Encoded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -22,7 +22,7 @@ impl Memtable {
     /// Adds a version; its timestamp must not be used for another one of its key.
     pub fn insert(&self, row: &Row) {
         let stamp = Stamp { timestamp: row.timestamp, sequence: row.timestamp, late: false };
-        self.0.insert(row.key.clone(), stamp, Some(row.value.clone()), None);
+        self.0.insert(&row.key, stamp, Some(&row.value), None, |_| row.value.clone());
     }
 
     /// Whether there is a version of `key` at or below `timestamp`.

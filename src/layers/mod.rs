@@ -12,7 +12,7 @@ mod memtable;
 mod merge;
 mod table;
 
-pub use batch::{Batch, read_batch};
+pub use batch::{Batch, Encoded, read_batch};
 pub use block::{Block, BlockBuilder};
 pub use bytes::{checksum, compress, decompress};
 pub use filter::{Filter, build_filter};
@@ -42,7 +42,7 @@ pub struct Row {
 impl Row {
     fn version(&self) -> VersionRef<'_> {
         let stamp = Stamp { timestamp: self.timestamp, sequence: TABLE_POINT, late: false };
-        VersionRef { stamp, value: Some(ValueRef { bytes: &self.value, owner: &self.value }), expires_at: None }
+        VersionRef { stamp, value: Some(ValueRef { bytes: &self.value, owner: Some(&self.value) }), expires_at: None }
     }
 }
 

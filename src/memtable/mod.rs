@@ -7,64 +7,52 @@
 //! A reader names the last sequence that is visible to it and never sees an entry above (V1). All entries at or below
 //! that sequence must be in before it is named; what such a reader sees then never changes.
 
+#[forbid(unsafe_code)]
 mod cursor;
+#[forbid(unsafe_code)]
 mod order;
+#[forbid(unsafe_code)]
 mod ranges;
+mod skiplist;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use cursor::MemtableCursor;
 
-use std::ops::Bound;
-
 use bytes::Bytes;
-use crossbeam_epoch::{self as epoch, Guard};
-use crossbeam_skiplist::SkipList;
 
+use crate::Timestamp;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use crate::version::{RangeTombstone, RangeTombstones, Sequence, Stamp, StoredVersion};
-use crate::{Slice, Timestamp};
-use order::{EntryKey, Place, Placed};
+use crate::version::{RangeTombstone, RangeTombstones, Sequence, Stamp, StoredVersion, ValueRef};
+use order::Place;
 use ranges::Ranges;
+pub(crate) use skiplist::LONGEST_INLINE;
+use skiplist::{Entry, SkipList};
 
 /// Versions in memory.
 pub(crate) struct Memtable {
-    points: SkipList<EntryKey, Entry>,
+    points: SkipList,
     ranges: Ranges,
     totals: Totals,
 }
 
-/// What an entry holds beside what it is sorted by.
-#[derive(Debug)]
-struct Entry {
-    late: bool,
-    /// `None`: a tombstone.
-    value: Option<Bytes>,
-    expires_at: Option<Timestamp>,
-}
-
-type EntryRef<'a, 'g> = crossbeam_skiplist::base::Entry<'a, 'g, EntryKey, Entry>;
-
-/// What every insert touches; on cache lines of its own, away from what every read touches.
+/// What inserts touch; on cache lines of its own, away from what every read touches.
 #[repr(align(128))]
 struct Totals {
-    bytes: AtomicUsize,
+    /// Of range tombstones.
+    range_bytes: AtomicUsize,
     min_timestamp: AtomicU64,
     max_timestamp: AtomicU64,
     late: AtomicBool,
 }
 
-/// What an entry takes beside the bytes of its key and value: its node with a tower of 1 1/3 links on average, and what
-/// the allocator rounds up.
-const ENTRY_BYTES: usize = size_of::<EntryKey>() + size_of::<Entry>() + 32;
-
 impl Memtable {
     pub(crate) fn new() -> Self {
         Self {
-            points: SkipList::new(epoch::default_collector().clone()),
+            points: SkipList::new(),
             ranges: Ranges::default(),
             totals: Totals {
-                bytes: AtomicUsize::new(0),
+                range_bytes: AtomicUsize::new(0),
                 min_timestamp: AtomicU64::new(Timestamp::MAX),
                 max_timestamp: AtomicU64::new(0),
                 late: AtomicBool::new(false),
@@ -72,29 +60,35 @@ impl Memtable {
         }
     }
 
-    /// Adds a version of `key`; a `value` of `None` is a tombstone. `key` and `value` are shared, not copied.
-    pub(crate) fn insert(&self, key: Bytes, stamp: Stamp, value: Option<Bytes>, expires_at: Option<Timestamp>) {
-        self.count(stamp, ENTRY_BYTES + key.len() + value.as_ref().map_or(0, Bytes::len));
-        let place = EntryKey { key: Slice::sharing(&key), timestamp: stamp.timestamp, sequence: stamp.sequence };
-        let guard = epoch::pin();
-        self.points.insert(place, Entry { late: stamp.late, value, expires_at }, &guard).release(&guard);
+    /// Adds a version of `key`; a `value` of `None` is a tombstone. Key and value are copied, without an allocation of
+    /// their own; a value of more than 1 KiB is shared, as `share` makes it something to share.
+    pub(crate) fn insert(
+        &self,
+        key: &[u8],
+        stamp: Stamp,
+        value: Option<&[u8]>,
+        expires_at: Option<Timestamp>,
+        share: impl FnOnce(&[u8]) -> Bytes,
+    ) {
+        self.count(stamp);
+        self.points.insert(key, stamp, value, expires_at, share);
     }
 
     /// Adds a range tombstone.
     pub(crate) fn insert_range(&self, tombstone: RangeTombstone) {
         let bytes = self.ranges.insert(&tombstone);
         if bytes > 0 {
-            self.count(tombstone.stamp, bytes);
+            self.totals.range_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.count(tombstone.stamp);
         }
     }
 
     /// The newest visible version of `key` at or below `timestamp`. Range tombstones are not looked at.
     pub(crate) fn get(&self, key: &[u8], timestamp: Timestamp, visible: Sequence) -> Option<StoredVersion> {
-        let guard = epoch::pin();
-        let mut entry = self.first_from(Bound::Included(&Place::newest_at(key, timestamp)), &guard)?;
-        while *entry.key().key == *key {
-            if entry.key().sequence <= visible {
-                return Some(entry.to_version());
+        let mut entry = self.points.first_from(Place::newest_at(key, timestamp))?;
+        while entry.key() == key {
+            if entry.sequence() <= visible {
+                return Some(to_version(entry));
             }
             entry = entry.next()?;
         }
@@ -118,27 +112,26 @@ impl Memtable {
 
     /// Whether there is a version of `key` at or below `at_or_below`, visible or not (R3).
     pub(crate) fn may_hold(&self, key: &[u8], at_or_below: Timestamp) -> bool {
-        let guard = epoch::pin();
-        self.first_from(Bound::Included(&Place::newest_at(key, at_or_below)), &guard)
-            .is_some_and(|entry| *entry.key().key == *key)
+        self.points.first_from(Place::newest_at(key, at_or_below)).is_some_and(|entry| entry.key() == key)
     }
 
     /// Whether there is a version of any key from `start` up to, and without, `end`, visible or not (R3).
     pub(crate) fn any_key_in(&self, start: &[u8], end: Option<&[u8]>) -> bool {
-        let guard = epoch::pin();
-        self.first_from(Bound::Included(&Place::before(start)), &guard)
-            .is_some_and(|entry| end.is_none_or(|end| *entry.key().key < *end))
+        let first = self.points.first_from(Place::before(start));
+        first.is_some_and(|entry| end.is_none_or(|end| entry.key() < end))
     }
 
-    /// How much memory it takes, about; of shared batches as if each entry had its part alone.
+    /// How much memory its versions take: of points what the arena gave them, which is all there is to a point, and long
+    /// values; of those in shared batches as if each had its part alone. Up to a chunk of the arena, 1 MiB at most, lies
+    /// ready beside it.
     pub(crate) fn bytes(&self) -> usize {
-        self.totals.bytes.load(Ordering::Relaxed)
+        self.points.bytes() + self.totals.range_bytes.load(Ordering::Relaxed)
     }
 
     /// How many versions it holds, range tombstones aside.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.points.len()
+        std::iter::successors(self.points.first(), |entry| entry.next()).count()
     }
 
     /// Whether it holds nothing at all.
@@ -162,9 +155,8 @@ impl Memtable {
     }
 
     /// Part of the insert, so done before its sequence is named visible: no reader meets a timestamp out of bounds.
-    fn count(&self, stamp: Stamp, bytes: usize) {
+    fn count(&self, stamp: Stamp) {
         let totals = &self.totals;
-        totals.bytes.fetch_add(bytes, Ordering::Relaxed);
         // Writing only what changes keeps the line shared among threads that insert.
         if stamp.timestamp < totals.min_timestamp.load(Ordering::Relaxed) {
             totals.min_timestamp.fetch_min(stamp.timestamp, Ordering::Relaxed);
@@ -176,31 +168,9 @@ impl Memtable {
             totals.late.store(true, Ordering::Relaxed);
         }
     }
-
-    /// The first entry at or after a place.
-    fn first_from<'g>(&'g self, bound: Bound<&Place<'_>>, guard: &'g Guard) -> Option<EntryRef<'g, 'g>> {
-        self.points.lower_bound(bound.map(|place| place as &dyn Placed), guard)
-    }
-
-    /// The last entry at or before a place.
-    fn last_until<'g>(&'g self, bound: Bound<&Place<'_>>, guard: &'g Guard) -> Option<EntryRef<'g, 'g>> {
-        self.points.upper_bound(bound.map(|place| place as &dyn Placed), guard)
-    }
 }
 
-/// What readers take from an entry.
-trait ReadEntry {
-    fn stamp(&self) -> Stamp;
-    fn to_version(&self) -> StoredVersion;
-}
-
-impl ReadEntry for EntryRef<'_, '_> {
-    fn stamp(&self) -> Stamp {
-        Stamp { timestamp: self.key().timestamp, sequence: self.key().sequence, late: self.value().late }
-    }
-
-    fn to_version(&self) -> StoredVersion {
-        let Entry { value, expires_at, .. } = self.value();
-        StoredVersion { stamp: self.stamp(), value: value.as_ref().map(Slice::sharing), expires_at: *expires_at }
-    }
+fn to_version(entry: Entry<'_>) -> StoredVersion {
+    let value = entry.value().map(ValueRef::to_slice);
+    StoredVersion { stamp: entry.stamp(), value, expires_at: entry.expires_at() }
 }

@@ -16,10 +16,11 @@ use shuttle as checker;
 
 use super::{Arc, Ordering};
 #[cfg(loom)]
-pub(crate) use announced::{AtomicBool, AtomicU64, AtomicUsize};
+pub(crate) use announced::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 #[cfg(shuttle)]
-pub(crate) use checker::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+pub(crate) use checker::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 pub(super) use checker::thread;
+pub(crate) use checker::thread_local;
 
 /// loom 0.7 remembers of an atomic only who touched it last. A store whose own thread has loaded it before hides the
 /// loads of others from it, and it never tries them on the other side of that store. So each access is announced by a
@@ -75,6 +76,39 @@ mod announced {
         store(value: bool, ordering: Ordering);
         swap(value: bool, ordering: Ordering) -> bool;
         fetch_or(value: bool, ordering: Ordering) -> bool;
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct AtomicPtr<T> {
+        inner: atomic::AtomicPtr<T>,
+        accesses: atomic::AtomicBool,
+    }
+
+    impl<T> AtomicPtr<T> {
+        pub(crate) fn new(value: *mut T) -> Self {
+            Self { inner: atomic::AtomicPtr::new(value), accesses: atomic::AtomicBool::new(false) }
+        }
+
+        pub(crate) fn load(&self, ordering: Ordering) -> *mut T {
+            self.accesses.fetch_or(false, Ordering::Relaxed);
+            self.inner.load(ordering)
+        }
+
+        pub(crate) fn store(&self, value: *mut T, ordering: Ordering) {
+            self.accesses.fetch_or(false, Ordering::Relaxed);
+            self.inner.store(value, ordering);
+        }
+
+        pub(crate) fn compare_exchange(
+            &self,
+            current: *mut T,
+            new: *mut T,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<*mut T, *mut T> {
+            self.accesses.fetch_or(false, Ordering::Relaxed);
+            self.inner.compare_exchange(current, new, success, failure)
+        }
     }
 }
 

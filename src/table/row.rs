@@ -107,7 +107,7 @@ pub(crate) struct Version {
 
 impl Version {
     pub(crate) fn borrow<'a>(&self, block: &'a Bytes) -> VersionRef<'a> {
-        let value = || ValueRef { bytes: block.get(self.value.clone()).unwrap_or_default(), owner: block };
+        let value = || ValueRef { bytes: block.get(self.value.clone()).unwrap_or_default(), owner: Some(block) };
         VersionRef {
             stamp: Stamp { timestamp: self.timestamp, sequence: TABLE_POINT, late: self.kind.is_late() },
             value: self.kind.has_value().then(value),

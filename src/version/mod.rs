@@ -43,17 +43,17 @@ impl Stamp {
     }
 }
 
-/// A value where it lies: in a block or a batch.
+/// A value where it lies: in a block, a batch or a memtable.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ValueRef<'a> {
     pub(crate) bytes: &'a [u8],
-    /// What `bytes` is a part of.
-    pub(crate) owner: &'a Bytes,
+    /// What `bytes` is a part of and can be shared with; `None`: who keeps them copies them.
+    pub(crate) owner: Option<&'a Bytes>,
 }
 
 impl ValueRef<'_> {
     pub(crate) fn to_slice(self) -> Slice {
-        Slice::part_of(self.owner, self.bytes)
+        self.owner.map_or_else(|| Slice::copy_of(self.bytes), |owner| Slice::part_of(owner, self.bytes))
     }
 }
 

@@ -75,12 +75,16 @@ fn the_bytes_of_each_kind_are_fixed() {
 }
 
 #[test]
-fn decoded_keys_and_values_lie_in_the_body() {
-    let mut batch = WriteBatch::new();
-    batch.push_put(&A, b"key", b"value");
-    let body = batch.into_parts().0;
-    let OpKind::Put { key, value, .. } = decoded(&body)[0].kind else { panic!("not a put") };
-    assert_eq!((body.slice_ref(key), body.slice_ref(value)), ("key".into(), "value".into()));
+fn only_a_long_value_is_shared_with_the_body() {
+    for (len, shared) in [(LONGEST_INLINE, false), (LONGEST_INLINE + 1, true)] {
+        let mut batch = WriteBatch::new();
+        batch.push_put(&A, b"key", &vec![b'v'; len]);
+        batch.push_put(&A, b"other", b"value");
+        let body = batch.into_parts().0;
+        let OpKind::Put { value, .. } = decoded(&body)[0].kind else { panic!("not a put") };
+        assert_eq!(body.share(value), value);
+        assert_eq!(body.share(value).as_ptr() == value.as_ptr(), shared);
+    }
 }
 
 #[test]

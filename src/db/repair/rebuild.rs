@@ -263,8 +263,7 @@ impl<'a, 'b> LogTables<'a, 'b> {
 
     /// Applies a commit, whole or not at all, as far as tables do not cover it.
     pub(super) fn apply(&mut self, record: &RecordRef<'_>) -> Result<Usable> {
-        let body = Bytes::copy_from_slice(record.payload);
-        let (timestamp, operations) = match read_commit(record.flags, &body) {
+        let (timestamp, operations) = match read_commit(record.flags, record.payload) {
             Ok(commit) => commit,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -277,7 +276,7 @@ impl<'a, 'b> LogTables<'a, 'b> {
             self.sequence += 1;
             let stamp = Stamp { timestamp, sequence: self.sequence, late: record.flags & LATE != 0 };
             let memtable = self.memtables.entry(id).or_insert_with(|| Arc::new(Memtable::new()));
-            insert(memtable, &body, op.kind, stamp);
+            insert(memtable, op.kind, stamp, Bytes::copy_from_slice);
         }
         self.make_room()?;
         Ok(Ok(()))

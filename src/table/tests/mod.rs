@@ -71,7 +71,7 @@ fn new_fs() -> MemFs {
 
 fn add_version(writer: &mut TableWriter, version: &StoredVersion) -> Result<()> {
     let bytes = version.value.clone().map(Bytes::from);
-    let value = bytes.as_ref().map(|bytes| ValueRef { bytes, owner: bytes });
+    let value = bytes.as_ref().map(|bytes| ValueRef { bytes, owner: Some(bytes) });
     writer.version(VersionRef { stamp: version.stamp, value, expires_at: version.expires_at })
 }
 

@@ -181,9 +181,9 @@ fn a_large_value_is_not_copied_and_keeps_its_neighbours_blocks_small() {
         cursor.seek(b"b").unwrap();
         let value = cursor.version_at(9).unwrap().unwrap().value.unwrap();
         assert_eq!(value.to_slice().as_ptr(), value.bytes.as_ptr());
-        assert!(value.owner.len() < large.len() + 100);
+        assert!(value.owner.unwrap().len() < large.len() + 100);
         cursor.next().unwrap();
-        assert!(cursor.version_at(9).unwrap().unwrap().value.unwrap().owner.len() < 100);
+        assert!(cursor.version_at(9).unwrap().unwrap().value.unwrap().owner.unwrap().len() < 100);
         assert!(reader.verify().is_ok());
     }
 }

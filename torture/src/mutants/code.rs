@@ -104,7 +104,7 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/open.rs": "if orphan && entry.is_file {" => "if orphan && entry.is_file && !entry.name.contains(\"table\") {"];
     // What only real files and processes show.
     "process: a commit returns before the system has it", "kills", KILLS, [
-        "src/fs/std_fs.rs": "            write_all_at(&self.file, bytes, offset)?;" => "            let (file, late) = (self.file.try_clone()?, bytes.to_vec());
+        "src/fs/std_log.rs": "            write_all_at(file, bytes, self.appended)?;" => "            let (file, late, offset) = (file.try_clone()?, bytes.to_vec(), self.appended);
             std::thread::spawn(move || {
                 std::thread::sleep(std::time::Duration::from_millis(1));
                 write_all_at(&file, &late, offset)
@@ -241,8 +241,8 @@ pub const MUTANTS: &[CodeMutant] = mutants![
                 return Ok(());"];
     // Threads that read while others write, merge and drop.
     "threads: a commit is published before it is applied", "stress", THREADS, [
-        "src/db/commit.rs": "        let applied = Apply {" => "        self.in_flight.publish(last_sequence, &self.current.published)?;
-        let applied = Apply {"];
+        "src/db/commit.rs": "        let applied = apply(" => "        self.in_flight.publish(last_sequence, &self.current.published)?;
+        let applied = apply("];
     "threads: a commit returns before it is published", "stress", THREADS, [
         "src/db/pipeline.rs": "        while published.horizon().sequence < sequence {
             if let" => "        while published.horizon().sequence < sequence.min(0) {

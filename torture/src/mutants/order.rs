@@ -40,7 +40,16 @@ pub const MUTANTS: &[OrderMutant] = mutants![
     "V2: a commit returns before it is published", "loom", "loom_commits_are_published", [
         "src/db/pipeline.rs": "        while published.horizon().sequence < sequence {\n            if let" => "        while published.horizon().sequence < sequence.min(0) {\n            if let"];
     "V2: a commit is published before it is applied", "shuttle", "shuttle_every_view", [
-        "src/db/commit.rs": "        let applied = Apply {" => "        self.in_flight.publish(last_sequence, &self.current.published)?;\n        let applied = Apply {"];
+        "src/db/commit.rs": "        let applied = apply(" => "        self.in_flight.publish(last_sequence, &self.current.published)?;\n        let applied = apply("];
+    // The memtable's list.
+    "V1: an entry is linked without order", "loom", "loom_a_reader_meets_whole", [
+        "src/memtable/skiplist/mod.rs": "linked.to_link(), Ordering::Release, Ordering::Relaxed)" => "linked.to_link(), Ordering::Relaxed, Ordering::Relaxed)"];
+    "list: who links does not look whether another has", "loom", "loom_two_inserts_of_neighbours", [
+        "src/memtable/skiplist/mod.rs": "                    if behind\n                        .compare_exchange(after.to_link(), linked.to_link(), Ordering::Release, Ordering::Relaxed)\n                        .is_ok()\n                    {\n                        break;\n                    }" => "                    behind.store(linked.to_link(), Ordering::Release);\n                    break;"];
+    "list: two take the same piece of a chunk", "loom", "loom_pieces_are_apart", [
+        "src/memtable/skiplist/arena.rs": "let at = chunk.used.fetch_add(bytes, Ordering::Relaxed);" => "let at = chunk.used.load(Ordering::Relaxed);\n                chunk.used.store(at + bytes, Ordering::Relaxed);"];
+    "T1: of equal timestamps the earlier arrival comes first", "shuttle", "shuttle_writers_and_readers", [
+        "src/memtable/skiplist/entry.rs": "place.sequence.cmp(&self.sequence())" => "self.sequence().cmp(&place.sequence)"];
     // Floors.
     "R1: a snapshot looks at the floors before it registers", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
         "src/db/snapshot.rs": "            let snapshot = Self::registered(session, last, engine.now(last));" => "            let floors = engine.world().keyspaces().iter().map(|one| one.core.floor()).max().unwrap_or(0);\n            let snapshot = Self::registered(session, last, engine.now(last));",
@@ -69,8 +78,14 @@ pub const MUTANTS: &[OrderMutant] = mutants![
 
 #[test]
 fn every_mutant_applies_and_its_tests_are_there() {
-    let tests =
-        ["src/db/loom_tests.rs", "src/log/loom_tests.rs", "src/db/shuttle_tests.rs", "src/db/shuttle_tests/floors.rs"];
+    let tests = [
+        "src/db/loom_tests.rs",
+        "src/log/loom_tests.rs",
+        "src/db/shuttle_tests.rs",
+        "src/db/shuttle_tests/floors.rs",
+        "src/memtable/skiplist/loom_tests.rs",
+        "src/memtable/skiplist/shuttle_tests.rs",
+    ];
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let tests: String = tests.iter().map(|file| std::fs::read_to_string(root.join(file)).unwrap()).collect();
     for mutant in MUTANTS {

@@ -1,0 +1,81 @@
+//! Where a thread has inserted last.
+//!
+//! Commits often bring keys in rising order, or near each other. So each thread remembers, for each level, the entry
+//! behind which it has linked last, and begins the next search there, on the lowest level on which that is good for
+//! anything: rising keys then cost a few comparisons, however large the list is. The list itself remembers nothing,
+//! since that would be a cache line that all inserts write.
+//!
+//! What is remembered can be outlived by the thread, never followed: it is looked at only together with the id of its
+//! list, which no other list ever has, and only by an insert into that list, while it lives.
+
+use std::cell::Cell;
+use std::cmp::Ordering::Less;
+
+use super::entry::Goal;
+use super::partial::Next;
+use super::{MAX_HEIGHT, SkipList};
+use crate::sync::{Ordering, thread_local};
+
+thread_local! {
+    pub(super) static FINGER: Finger = Finger::nowhere();
+}
+
+/// See the module.
+pub(super) struct Finger {
+    /// The id of the list; 0: of none.
+    list: Cell<u64>,
+    /// On each level an entry that has it, each at or before the one below; null: the head.
+    before: [Cell<Next>; MAX_HEIGHT],
+}
+
+/// The levels on which a search may begin below the top. What is so far off that more would be needed is looked for from
+/// the top at once.
+const REACH: usize = if MAX_HEIGHT < 4 { MAX_HEIGHT } else { 4 };
+
+impl Finger {
+    fn nowhere() -> Self {
+        Self { list: Cell::new(0), before: [const { Cell::new(Next::NONE) }; MAX_HEIGHT] }
+    }
+
+    pub(super) fn before(&self, level: usize) -> Next {
+        self.before.get(level).map_or(Next::NONE, Cell::get)
+    }
+
+    pub(super) fn set(&self, level: usize, entry: Next) {
+        if let Some(before) = self.before.get(level) {
+            before.set(entry);
+        }
+    }
+}
+
+impl SkipList {
+    /// Puts the finger, on every level, on an entry before the goal that is near to it.
+    pub(super) fn approach(&self, finger: &Finger, goal: &Goal<'_>) {
+        let (from, top) = self.beginning(finger, goal).unwrap_or((Next::NONE, MAX_HEIGHT - 1));
+        self.descend(from, top, |entry| self.compare(entry, goal) == Less, |level, before| finger.set(level, before));
+    }
+
+    /// The lowest level on which the goal lies between the finger and the entry after it.
+    fn beginning(&self, finger: &Finger, goal: &Goal<'_>) -> Option<(Next, usize)> {
+        if finger.list.replace(self.id) != self.id {
+            // Before anything else is put there.
+            finger.before.iter().for_each(|before| before.set(Next::NONE));
+            return None;
+        }
+        let is_before = |entry: Next| entry.is_none() || self.compare(entry, goal) == Less;
+        // Once one is before the goal, those on higher levels are too.
+        let mut known = false;
+        for level in 0..REACH {
+            let before = finger.before(level);
+            known = known || is_before(before);
+            if known {
+                // SAFETY: the finger's entry has the level, and is of this list.
+                let after = Next::of_link(unsafe { self.link(before, level) }.load(Ordering::Acquire));
+                if after.is_none() || !is_before(after) {
+                    return Some((before, level));
+                }
+            }
+        }
+        None
+    }
+}
