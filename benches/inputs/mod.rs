@@ -67,6 +67,11 @@ pub(crate) fn as_written(rows: &[Row]) -> Vec<Row> {
     rows.into_iter().map(|row| row_in(&Bytes::from([&row.key[..], &row.value].concat()), row.timestamp)).collect()
 }
 
+/// The keys of [`rows`], in order and without the rest.
+pub(crate) fn keys(keys: usize) -> Vec<Key> {
+    (0..keys).map(|number| key(2 * number)).collect()
+}
+
 /// All keys of [`rows`], in random order, again and again.
 pub(crate) fn present(keys: usize) -> impl Iterator<Item = Key> {
     probes((0..keys).map(|number| 2 * number))

@@ -2,16 +2,15 @@
 
 use ::bytes::Bytes;
 
-use super::Row;
 use crate::table;
 use crate::{Error, Result};
 
-/// The filter over the keys of `rows`.
+/// The filter over keys.
 #[must_use]
-pub fn build_filter(bits_per_key: f64, rows: &[Row]) -> Vec<u8> {
+pub fn build_filter(bits_per_key: f64, keys: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut builder = table::FilterBuilder::new(bits_per_key);
-    for row in rows {
-        builder.add(&row.key);
+    for key in keys {
+        builder.add(key.as_ref());
     }
     builder.finish()
 }
