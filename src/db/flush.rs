@@ -146,7 +146,7 @@ impl Engine {
     /// before it is needed.
     fn empty_log(&self) -> Result<()> {
         let log = self.log()?;
-        if log.live_bytes() < LITTLE_LOG.min(self.options.wal_segment_bytes as u64 / 4) {
+        if log.live_bytes() < LITTLE_LOG {
             return Ok(());
         }
         let state = self.commit.lock();

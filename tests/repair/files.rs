@@ -38,10 +38,11 @@ pub(crate) fn remove_all(fs: &MemFs, extension: &str) {
     of_kind(fs, extension).iter().for_each(|name| remove(fs, name));
 }
 
-/// Changes one byte.
+/// Changes one byte; the last one, if the file is shorter.
 pub(crate) fn flip(fs: &MemFs, name: &str, at: usize) {
     let mut bytes = bytes_of(fs, name);
-    bytes[at] ^= 0x41;
+    let last = bytes.len() - 1;
+    bytes[at.min(last)] ^= 0x41;
     fs.write_file(path(name), bytes).unwrap();
 }
 

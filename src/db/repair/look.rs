@@ -9,7 +9,7 @@ use super::report::{LostFile, LostTable, ManifestFound, RepairReport, RepairedKe
 use crate::db::commit::LATE;
 use crate::db::open::expectation;
 use crate::format::{FileKind, FileNumber};
-use crate::log::{self, Expectation, LogStart, Marks, RecordRef, Recovered, Salvaged};
+use crate::log::{self, Expectation, LogPosition, LogStart, Marks, RecordRef, Recovered, Salvaged};
 use crate::manifest::{self, CURRENT, KeyspaceId, ManifestState, Witnesses};
 use crate::{Error, Result};
 
@@ -237,6 +237,8 @@ fn look_at_log(place: &Place, state: Option<&ManifestState>, exact: bool) -> Res
         match recovered {
             Ok(recovered) if is_intact_before_start(place, &expected, &recovered)? => {
                 evidence.whole_from = Some(expected.start.position);
+                // What tables cover was synced before they were named (L4), so it is there.
+                evidence.whole_until = LogPosition(u64::MAX);
                 return Ok((evidence, None));
             }
             Ok(_) | Err(Error::Corruption { .. }) => evidence = LogEvidence::default(),
@@ -246,6 +248,7 @@ fn look_at_log(place: &Place, state: Option<&ManifestState>, exact: bool) -> Res
     let known = exact.then_some(&state);
     let salvaged = log::salvage(fs, dir, &expected, exact, &mut |record| Ok(evidence.note(&record, known)))?;
     evidence.whole_from = Some(salvaged.whole_from);
+    evidence.whole_until = salvaged.whole_until;
     Ok((evidence, Some(salvaged)))
 }
 

@@ -55,8 +55,10 @@ pub(super) struct LogEvidence {
     pub(super) last_timestamp: Timestamp,
     pub(super) records: u64,
     pub(super) bytes: u64,
-    /// From here on nothing of it is missing.
+    /// From here on nothing of it is missing, ...
     pub(super) whole_from: Option<LogPosition>,
+    /// ... up to here.
+    pub(super) whole_until: LogPosition,
     /// Whether any commit in it is late.
     pub(super) late: bool,
 }
@@ -301,8 +303,8 @@ impl Members<'_> {
     /// that tables hold come a second time, which changes nothing: what is put over the tables is all that ever came
     /// later, so that a lookup may end at it (T2).
     ///
-    /// Not with late commits: of those an older one may be in the log alone, and what had hidden it dropped together
-    /// with it.
+    /// Not if tables cover more than is left of the log: they hold what came after it. And not with late commits: of
+    /// those an older one may be in the log alone, and what had hidden it dropped together with it.
     fn log_position<'t>(&self, tables: impl Iterator<Item = &'t Arc<TableMeta>> + Clone) -> u64 {
         let in_tables = tables.clone().fold(0, |end, meta| end.max(log_end(meta)));
         let known = self.known.map_or(0, |known| known.log_position);
@@ -310,7 +312,9 @@ impl Members<'_> {
         let synced = if self.evidence.exact { self.testimony.state.log.synced() } else { FARTHEST };
         let covered = known.max(in_tables).min(synced);
         let late = self.evidence.log.late || tables.clone().any(|meta| meta.late);
-        let Some(LogPosition(whole_from)) = self.evidence.log.whole_from.filter(|_| !late) else { return covered };
+        let log = &self.evidence.log;
+        let holds_all = !late && log.whole_until.0 >= in_tables;
+        let Some(LogPosition(whole_from)) = log.whole_from.filter(|_| holds_all) else { return covered };
         let is_lost = |meta: &Arc<TableMeta>| {
             let intact = matches!(self.evidence.tables.get(&meta.number), Some(Checked::Intact { .. }));
             !intact && log_end(meta) > whole_from

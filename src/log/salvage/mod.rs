@@ -38,8 +38,10 @@ pub(crate) struct Salvaged {
     pub(crate) bytes: u64,
     /// Bytes of records that are proved to have been there.
     pub(crate) lost_bytes: u64,
-    /// From here on nothing is missing.
+    /// From here on nothing is missing, ...
     pub(crate) whole_from: LogPosition,
+    /// ... up to here.
+    pub(crate) whole_until: LogPosition,
     /// Above every position that was ever given out.
     pub(crate) end: LogPosition,
     /// No segment ever had this ordinal or a higher one.
@@ -140,6 +142,7 @@ pub(crate) fn salvage(
             let walked = walk(dir, (candidate, &mut reader), expectation.start.position, proved, &mut salvaged, apply)?;
             let least = if from_start { expectation.start.position } else { LogPosition(0) };
             (at, ended) = (Some(walked.end.max(least)), walked.torn);
+            salvaged.whole_until = salvaged.whole_until.max(walked.end);
             reasons.extend(walked.reasons);
         }
         if !reasons.is_empty() {

@@ -157,8 +157,10 @@ mod tests {
         }
         let key = |number: u64| [&b"a prefix of any length/"[..], &number.to_be_bytes(), b"behind"].concat();
         let partial = PartialKeys::between(&key(1_000_000), &key(2_000_000)).unwrap();
-        let all: std::collections::BTreeSet<_> = (1_000_000..2_000_000).map(|one| partial.of(&key(one))).collect();
-        assert!(all.len() > 100_000, "{}", all.len());
+        let step = if cfg!(miri) { 10_000 } else { 10 };
+        let all: std::collections::BTreeSet<_> =
+            (1_000_000..2_000_000).step_by(step).map(|one| partial.of(&key(one))).collect();
+        assert_eq!(all.len(), 1_000_000 / step);
         assert_eq!((partial.of(b"a"), partial.of(b"b")), (1, LARGEST));
         assert_eq!((partial.of(&key(0)), partial.of(&key(u64::MAX))), (1, LARGEST));
         assert!(PartialKeys::between(b"same", b"same").is_none());
