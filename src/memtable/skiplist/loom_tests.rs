@@ -101,10 +101,10 @@ fn loom_two_inserts_of_neighbours_lose_neither() {
                 let expected = [2, heights.0, heights.1].iter().filter(|height| **height > level).count();
                 let mut found = 0;
                 // SAFETY: what is reached on a level has it.
-                let mut next = unsafe { list.link(null_mut(), level) }.load(Ordering::Acquire);
+                let mut next = Next::of_link(unsafe { list.link(Next::NONE, level) }.load(Ordering::Acquire));
                 while let Some(entry) = list.raw(next) {
                     found += 1;
-                    next = unsafe { entry.link(level) }.load(Ordering::Acquire);
+                    next = Next::of_link(unsafe { entry.link(level) }.load(Ordering::Acquire));
                 }
                 assert_eq!(found, expected);
             }
