@@ -88,7 +88,7 @@
 //! [`MemFs`] keeps a database in memory and can lose power, [`FaultFs`] makes calls fail, [`ManualTime`] and
 //! [`Background::Stepped`] make a run depend on nothing but the calls made.
 
-// `unsafe` stands in two files only: `fs/mapped.rs`, and the memtable's skip list.
+// `unsafe` stands in two places only: `fs/mapped.rs`, and `memtable/skiplist/`.
 #[forbid(unsafe_code)]
 mod compaction;
 #[forbid(unsafe_code)]

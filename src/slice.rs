@@ -10,9 +10,6 @@ use bytes::Bytes;
 /// Bytes up to this length are held in the slice itself: they pin nothing and cost no allocation.
 const INLINE: usize = 30;
 
-/// Bytes up to this length are copied out of what is not known to be small: the batch that a value was committed with.
-const COPIED: usize = 256;
-
 /// Immutable bytes that clone in O(1).
 ///
 /// A short slice is held in place; a longer one shares the block that it lies in (a long one also the batch) and keeps
@@ -39,17 +36,8 @@ impl Slice {
         Self::inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Bytes::copy_from_slice(bytes))))
     }
 
-    /// Shares `bytes`, or copies them where they are short: they may be a small part of a large batch, which they would
-    /// keep alive.
-    pub(crate) fn sharing(bytes: &Bytes) -> Self {
-        if bytes.len() <= COPIED { Self::copy_of(bytes) } else { Self(Repr::Shared(bytes.clone())) }
-    }
-
     /// The part of `block` that `part` (which must lie in it) covers.
     pub(crate) fn part_of(block: &Bytes, part: &[u8]) -> Self {
-        if part.len() == block.len() {
-            return Self::sharing(block);
-        }
         Self::inline(part).unwrap_or_else(|| Self(Repr::Shared(block.slice_ref(part))))
     }
 
@@ -185,15 +173,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_value_does_not_keep_its_batch_alive() {
-        let batch = Bytes::from(vec![7u8; 10_000]);
-        let (small, large) = (batch.slice(..COPIED), batch.slice(..COPIED + 1));
-        assert_ne!(Slice::part_of(&small, &small).as_ptr(), batch.as_ptr());
-        assert_ne!(Slice::sharing(&small).as_ptr(), batch.as_ptr());
-        assert_eq!(Slice::part_of(&large, &large).as_ptr(), batch.as_ptr());
-    }
-
-    #[test]
     fn short_bytes_are_held_in_place_and_long_ones_shared() {
         let block = Bytes::from(vec![7u8; 100]);
         let long = Slice::part_of(&block, &block[10..90]);
@@ -203,7 +182,7 @@ mod tests {
         assert_eq!(short, [7u8; 10]);
         for len in [0, 1, INLINE, INLINE + 1, 100] {
             assert_eq!(Slice::copy_of(&block[..len]), block[..len]);
-            assert_eq!(Vec::from(Slice::sharing(&block.slice(..len))), &block[..len]);
+            assert_eq!(Vec::from(Slice::part_of(&block, &block[..len])), &block[..len]);
             assert_eq!(Bytes::from(Slice::from(block[..len].to_vec())), &block[..len]);
         }
     }

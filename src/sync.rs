@@ -5,6 +5,8 @@
 mod checked;
 #[cfg(all(test, any(loom, shuttle)))]
 use checked as primitives;
+#[cfg(all(test, loom))]
+pub(crate) use checked::{check, start};
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 mod primitives {

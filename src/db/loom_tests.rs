@@ -14,29 +14,11 @@ use super::pipeline::{InFlight, Reserved};
 use super::world::{KeyspaceVersion, Mem, World};
 use crate::Error;
 use crate::manifest::KeyspaceId;
-use crate::sync::{Arc, AtomicU64, JoinHandle, Mutex, Ordering, spawn};
+use crate::sync::{Arc, AtomicU64, JoinHandle, Mutex, Ordering, check, start};
 use crate::version::{Sequence, Stamp};
 
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
 const NOTHING: Horizon = Horizon { sequence: 0, last_timestamp: 0 };
-
-/// Tries every schedule with at most so many interruptions.
-fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-    builder.max_branches = builder.max_branches.max(20_000);
-    let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let count = Arc::clone(&tries);
-    builder.check(move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        body();
-    });
-    println!("{} schedules", tries.load(Ordering::Relaxed));
-}
-
-fn start(body: impl FnOnce() + Send + 'static) -> JoinHandle {
-    spawn("loom", body).unwrap()
-}
 
 fn join(threads: impl IntoIterator<Item = JoinHandle>) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());

@@ -222,8 +222,8 @@ impl Db {
         self.engine().retain_from(timestamp)
     }
 
-    /// Writes all memtables to tables and waits for it. Every commit before this call is durable then, and the log that
-    /// held it is gone.
+    /// Writes all memtables to tables and waits for it. Every commit before this call is durable then, and more
+    /// than 1 MiB of log that nothing needs any more is gone.
     ///
     /// # Errors
     /// `Background` if that failed: the database serves reads and refuses writes then.

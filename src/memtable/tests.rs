@@ -416,7 +416,7 @@ fn readers_at_a_fixed_sequence_see_the_same_while_others_insert() {
                     if i % 500 == 0 {
                         let end = Some(Slice::copy_of(&name(3 * KEYS)));
                         let stamp = stamp(2000, sequence);
-                        memtable.insert_range(RangeTombstone { start: Slice::sharing(&key), end, stamp });
+                        memtable.insert_range(RangeTombstone { start: Slice::copy_of(&key), end, stamp });
                     }
                 }
             });

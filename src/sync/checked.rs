@@ -21,6 +21,8 @@ pub(crate) use announced::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 pub(crate) use checker::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 pub(super) use checker::thread;
 pub(crate) use checker::thread_local;
+#[cfg(loom)]
+pub(crate) use schedules::{check, start};
 
 /// loom 0.7 remembers of an atomic only who touched it last. A store whose own thread has loaded it before hides the
 /// loads of others from it, and it never tries them on the other side of that store. So each access is announced by a
@@ -239,5 +241,29 @@ impl<T> ArcSwap<T> {
             // Dropping it may do anything.
             drop(replaced);
         }
+    }
+}
+
+/// What loom's tests begin with.
+#[cfg(loom)]
+mod schedules {
+    use crate::sync::{Arc, JoinHandle, Ordering, spawn};
+
+    /// Tries every schedule with at most so many interruptions.
+    pub(crate) fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+        builder.max_branches = builder.max_branches.max(20_000);
+        let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&tries);
+        builder.check(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            body();
+        });
+        println!("{} schedules", tries.load(Ordering::Relaxed));
+    }
+
+    pub(crate) fn start(body: impl FnOnce() + Send + 'static) -> JoinHandle {
+        spawn("loom", body).unwrap()
     }
 }

@@ -1,24 +1,7 @@
 //! Every order of the steps of two inserts and a reader, and all that the memory orderings allow.
 
 use super::*;
-use crate::sync::{Arc, JoinHandle, spawn};
-
-fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-    builder.max_branches = builder.max_branches.max(20_000);
-    let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let count = Arc::clone(&tries);
-    builder.check(move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        body();
-    });
-    println!("{} schedules", tries.load(Ordering::Relaxed));
-}
-
-fn start(body: impl FnOnce() + Send + 'static) -> JoinHandle {
-    spawn("loom", body).unwrap()
-}
+use crate::sync::{Arc, check, start};
 
 /// The first sequences whose entries have so many levels.
 fn with_height(height: usize) -> impl Iterator<Item = Sequence> {
