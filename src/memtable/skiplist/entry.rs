@@ -3,7 +3,7 @@
 //! ```text
 //!                 links         the next entry on each of its levels, the lowest last
 //! entry ───────►  key_len       u16
-//!                 value_len     u16     of a value that is held here
+//!                 extent        u16     height << 11 | length of a value that is held here
 //!                 key           filled up with zeros to at least 8 bytes
 //!                 timestamp     u64
 //!                 mark          u64     sequence << 8 | what else there is
@@ -34,16 +34,18 @@ pub(crate) const LONGEST_INLINE: usize = 1024;
 #[repr(C)]
 pub(super) struct Header {
     key_len: u16,
-    value_len: u16,
+    extent: u16,
 }
 
+const HEIGHT_SHIFT: u32 = 11;
+const VALUE_LEN: u16 = (1 << HEIGHT_SHIFT) - 1;
 const LINK: usize = size_of::<Link>();
 const KEY: usize = size_of::<Header>();
 /// How many bytes of a key are compared as one number.
 const HEAD: usize = size_of::<u64>();
 const NUMBER: usize = size_of::<u64>();
 const _: () = assert!(align_of::<Link>() <= ALIGN && LINK.is_multiple_of(ALIGN) && align_of::<Bytes>() <= ALIGN);
-const _: () = assert!(LONGEST_INLINE <= u16::MAX as usize);
+const _: () = assert!(LONGEST_INLINE <= VALUE_LEN as usize && MAX_HEIGHT <= (u16::MAX >> HEIGHT_SHIFT) as usize);
 
 const LATE: u64 = 1;
 const TOMBSTONE: u64 = 2;
@@ -84,7 +86,7 @@ impl Draft<'_> {
         assert!(key.len() <= usize::from(u16::MAX) && inline.len() <= LONGEST_INLINE, "too long for a memtable");
         assert!(stamp.sequence <= LARGEST_SEQUENCE && (1..=MAX_HEIGHT).contains(&height));
         #[expect(clippy::cast_possible_truncation, reason = "looked at above")]
-        let header = Header { key_len: key.len() as u16, value_len: inline.len() as u16 };
+        let header = Header { key_len: key.len() as u16, extent: (height << HEIGHT_SHIFT | inline.len()) as u16 };
         let flags = flag | if stamp.late { LATE } else { 0 } | if expires_at.is_some() { EXPIRES } else { 0 };
         let mark = stamp.sequence << SEQUENCE_SHIFT | flags;
 
@@ -122,6 +124,10 @@ impl Header {
     fn timestamp_at(&self) -> usize {
         KEY + usize::from(self.key_len).max(HEAD)
     }
+
+    fn value_len(&self) -> usize {
+        usize::from(self.extent & VALUE_LEN)
+    }
 }
 
 fn value_at(timestamp_at: usize, flags: u64) -> usize {
@@ -155,6 +161,11 @@ impl<'a> Raw<'a> {
         // SAFETY: there are as many links before the header as it has levels, written with it and changed only as the
         // atomics that they are.
         unsafe { self.header.cast::<Link>().sub(level + 1).as_ref() }
+    }
+
+    /// On how many levels it is, at least one.
+    pub(super) fn height(self) -> usize {
+        usize::from(self.lens().extent >> HEIGHT_SHIFT)
     }
 
     /// The first bytes of the key as a number that sorts like them.
@@ -211,8 +222,7 @@ impl<'a> Raw<'a> {
         }
         let at = value_at(self.lens().timestamp_at(), flags);
         // SAFETY: so many bytes were written there, and never again.
-        let bytes =
-            unsafe { slice::from_raw_parts(self.header.byte_add(at).cast().as_ptr(), self.lens().value_len.into()) };
+        let bytes = unsafe { slice::from_raw_parts(self.header.byte_add(at).cast().as_ptr(), self.lens().value_len()) };
         Some(ValueRef { bytes, owner: None })
     }
 

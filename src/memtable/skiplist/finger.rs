@@ -13,7 +13,7 @@ use std::cmp::Ordering::Less;
 
 use super::entry::Goal;
 use super::partial::Next;
-use super::{MAX_HEIGHT, SkipList};
+use super::{MAX_HEIGHT, SkipList, Start};
 use crate::sync::{Ordering, thread_local};
 
 thread_local! {
@@ -26,6 +26,8 @@ pub(super) struct Finger {
     list: Cell<u64>,
     /// On each level an entry that has it, each at or before the one below; null: the head.
     before: [Cell<Next>; MAX_HEIGHT],
+    /// How many levels, from below, that is so for; above a finger is of an earlier place.
+    levels: Cell<usize>,
 }
 
 /// The levels on which a search may begin below the top. What is so far off that more would be needed is looked for from
@@ -34,7 +36,7 @@ const REACH: usize = if MAX_HEIGHT < 4 { MAX_HEIGHT } else { 4 };
 
 impl Finger {
     fn nowhere() -> Self {
-        Self { list: Cell::new(0), before: [const { Cell::new(Next::NONE) }; MAX_HEIGHT] }
+        Self { list: Cell::new(0), before: [const { Cell::new(Next::NONE) }; MAX_HEIGHT], levels: Cell::new(0) }
     }
 
     pub(super) fn before(&self, level: usize) -> Next {
@@ -49,30 +51,38 @@ impl Finger {
 }
 
 impl SkipList {
-    /// Puts the finger, on every level, on an entry before the goal that is near to it.
-    pub(super) fn approach(&self, finger: &Finger, goal: &Goal<'_>) {
-        let (from, top) = self.beginning(finger, goal).unwrap_or((Next::NONE, MAX_HEIGHT - 1));
-        self.descend(from, top, |entry| self.compare(entry, goal) == Less, |level, before| finger.set(level, before));
+    /// Puts the finger, on so many levels at least, on an entry before the goal that is near to it.
+    pub(super) fn approach(&self, finger: &Finger, goal: &Goal<'_>, levels: usize) {
+        let is_before = |entry: Next| self.compare(entry, goal) == Less;
+        let start = match self.beginning(finger, goal) {
+            Some(start) if levels <= finger.levels.get() => start,
+            _ => {
+                let start = self.start(goal, is_before, levels);
+                finger.levels.set(start.level + 1);
+                start
+            }
+        };
+        self.descend(start, is_before, |level, before| finger.set(level, before));
     }
 
     /// The lowest level on which the goal lies between the finger and the entry after it.
-    fn beginning(&self, finger: &Finger, goal: &Goal<'_>) -> Option<(Next, usize)> {
+    fn beginning(&self, finger: &Finger, goal: &Goal<'_>) -> Option<Start> {
         if finger.list.replace(self.id) != self.id {
             // Before anything else is put there.
-            finger.before.iter().for_each(|before| before.set(Next::NONE));
+            finger.levels.set(0);
             return None;
         }
         let is_before = |entry: Next| entry.is_none() || self.compare(entry, goal) == Less;
         // Once one is before the goal, those on higher levels are too.
         let mut known = false;
-        for level in 0..REACH {
-            let before = finger.before(level);
-            known = known || is_before(before);
+        for level in 0..REACH.min(finger.levels.get()) {
+            let from = finger.before(level);
+            known = known || is_before(from);
             if known {
                 // SAFETY: the finger's entry has the level, and is of this list.
-                let after = Next::of_link(unsafe { self.link(before, level) }.load(Ordering::Acquire));
+                let after = Next::of_link(unsafe { self.link(from, level) }.load(Ordering::Acquire));
                 if after.is_none() || !is_before(after) {
-                    return Some((before, level));
+                    return Some(Start { from, level, after });
                 }
             }
         }

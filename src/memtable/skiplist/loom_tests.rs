@@ -66,6 +66,29 @@ fn loom_a_walk_meets_whole_entries_while_one_inserts() {
     });
 }
 
+// Who finds a landmark finds all that it leads to, however lately it came.
+#[test]
+fn loom_a_search_from_a_landmark_meets_what_is_whole() {
+    check(3, || {
+        let list = Arc::new(SkipList::new());
+        let mut tall = with_height(2);
+        put(&list, b"a", tall.next().unwrap());
+        put(&list, b"z", tall.next().unwrap());
+        // What partial keys are to be, and then that there are to be landmarks.
+        (0..2).for_each(|_| list.learn());
+        assert!(list.landmarks.get().is_some());
+        let sequence = tall.next().unwrap();
+        let writer = {
+            let list = Arc::clone(&list);
+            start(move || put(&list, b"x", sequence))
+        };
+        let entry = list.first_from(Place::before(b"y")).unwrap();
+        assert_eq!((entry.key(), entry.value().unwrap().bytes), (&b"z"[..], &b"z"[..]));
+        writer.join().unwrap();
+        assert_eq!(keys(&list), [b"a", b"x", b"z"]);
+    });
+}
+
 #[test]
 fn loom_two_inserts_of_neighbours_lose_neither() {
     for heights in [(1, 1), (1, 2), (2, 2)] {

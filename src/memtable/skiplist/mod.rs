@@ -23,6 +23,8 @@
 mod arena;
 mod entry;
 mod finger;
+#[forbid(unsafe_code)]
+mod landmarks;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[forbid(unsafe_code)]
@@ -49,18 +51,21 @@ use arena::Arena;
 pub(crate) use entry::LONGEST_INLINE;
 use entry::{Draft, Goal, Header, Raw, Value};
 use finger::FINGER;
+use landmarks::Landmarks;
 use partial::{Next, PartialKeys};
 
 /// To the next entry on a level; null at its end.
 type Link = AtomicPtr<Header>;
 
-/// Each level has three eighths of the entries of the one below: enough for 16 million. A quarter, which is more usual,
-/// means fewer links (1.3 an entry, not 1.6) and more steps on each level; of fewer steps and more levels partial keys
-/// spare more. loom tries all orders of all steps, which more levels only multiply.
-const MAX_HEIGHT: usize = if cfg!(all(test, loom)) { 2 } else { 17 };
+/// Each level has a quarter of the entries of the one below: enough for 16 million. loom tries all orders of all steps,
+/// which more levels only multiply.
+const MAX_HEIGHT: usize = if cfg!(all(test, loom)) { 2 } else { 12 };
 
-/// One entry in some hundred is so high, and the first that is learns what partial keys are to be.
-const TALL: usize = 6;
+/// One entry in 256 is so high, and sees whether there is anything to be learned.
+const TALL: usize = 5;
+
+/// What a list takes before it has landmarks: what is smaller is mostly near in memory, and they would be much of it.
+const LARGE: usize = if cfg!(test) { 1 } else { 8 * Landmarks::BYTES };
 
 /// See the module.
 pub(super) struct SkipList {
@@ -68,10 +73,25 @@ pub(super) struct SkipList {
     head: [Link; MAX_HEIGHT],
     arena: Arena,
     partial: OnceLock<PartialKeys>,
+    landmarks: OnceLock<Landmarks>,
     /// What long values, which lie elsewhere, take.
     long_bytes: AtomicUsize,
     /// No other list of the process has, or had, the same.
     id: u64,
+}
+
+/// Where a search begins.
+#[derive(Clone, Copy)]
+struct Start {
+    /// An entry before the goal that has the level; null: the head.
+    from: Next,
+    level: usize,
+    /// What was seen to follow it there, and not to be before the goal; null if that was not looked at.
+    after: Next,
+}
+
+impl Start {
+    const HEAD: Self = Self { from: Next::NONE, level: MAX_HEIGHT - 1, after: Next::NONE };
 }
 
 /// An entry that is in a list.
@@ -100,6 +120,7 @@ impl SkipList {
             head: std::array::from_fn(|_| Link::new(null_mut())),
             arena: Arena::new(),
             partial: OnceLock::new(),
+            landmarks: OnceLock::new(),
             long_bytes: AtomicUsize::new(0),
             id: LISTS.fetch_add(1, Ordering::Relaxed),
         }
@@ -128,11 +149,11 @@ impl SkipList {
         let entry = unsafe { Raw::new(header) };
         let goal = self.goal(Place::at(key, stamp.timestamp, stamp.sequence));
         let linked = Next::new(header.as_ptr(), goal.partial);
-        if height >= TALL && goal.partial == 0 {
+        if height >= TALL {
             self.learn();
         }
         FINGER.with(|finger| {
-            self.approach(finger, &goal);
+            self.approach(finger, &goal, height);
             for level in 0..height {
                 // SAFETY: it has `height` levels.
                 let link = unsafe { entry.link(level) };
@@ -153,6 +174,9 @@ impl SkipList {
                 finger.set(level, linked);
             }
         });
+        if let Some(landmarks) = self.landmarks_for(&goal) {
+            landmarks.remember(linked, goal.partial);
+        }
     }
 
     /// The first entry.
@@ -163,7 +187,7 @@ impl SkipList {
 
     /// The last entry.
     pub(super) fn last(&self) -> Option<Entry<'_>> {
-        self.entry(self.find(|_| true).0)
+        self.entry(self.descend(Start::HEAD, |_| true, |_, _| ()).0)
     }
 
     /// The first entry at or after a place.
@@ -174,19 +198,19 @@ impl SkipList {
     /// The first entry after a place.
     pub(super) fn first_after(&self, place: Place<'_>) -> Option<Entry<'_>> {
         let goal = self.goal(place);
-        self.entry(self.find(|entry| self.compare(entry, &goal) != Greater).1)
+        self.entry(self.find(&goal, |entry| self.compare(entry, &goal) != Greater).1)
     }
 
     /// The last entry at or before a place.
     pub(super) fn last_until(&self, place: Place<'_>) -> Option<Entry<'_>> {
         let goal = self.goal(place);
-        self.entry(self.find(|entry| self.compare(entry, &goal) != Greater).0)
+        self.entry(self.find(&goal, |entry| self.compare(entry, &goal) != Greater).0)
     }
 
     /// The last entry before a place, and the first at or after it.
     pub(super) fn around(&self, place: Place<'_>) -> (Option<Entry<'_>>, Option<Entry<'_>>) {
         let goal = self.goal(place);
-        let (before, after) = self.find(|entry| self.compare(entry, &goal) == Less);
+        let (before, after) = self.find(&goal, |entry| self.compare(entry, &goal) == Less);
         (self.entry(before), self.entry(after))
     }
 
@@ -203,21 +227,50 @@ impl SkipList {
 
     /// What the entries take.
     pub(super) fn bytes(&self) -> usize {
-        self.arena.bytes() + self.long_bytes.load(Ordering::Relaxed)
+        let landmarks = self.landmarks.get().map_or(0, |_| Landmarks::BYTES);
+        self.arena.bytes() + landmarks + self.long_bytes.load(Ordering::Relaxed)
     }
 
     fn goal<'a>(&self, place: Place<'a>) -> Goal<'a> {
         Goal::new(place, self.partial.get())
     }
 
-    /// What partial keys are to be, from the entries that there are.
-    #[cold]
+    /// What partial keys are to be, from the entries that there are; later whether there are to be landmarks. If another
+    /// thread was first, that is as good.
     fn learn(&self) {
-        if let (Some(first), Some(last)) = (self.first(), self.last())
-            && let Some(partial) = PartialKeys::between(first.key(), last.key())
-        {
-            // If another thread was first, that is as good.
-            let _ = self.partial.set(partial);
+        if self.partial.get().is_none() {
+            if let (Some(first), Some(last)) = (self.first(), self.last())
+                && let Some(partial) = PartialKeys::between(first.key(), last.key())
+            {
+                let _ = self.partial.set(partial);
+            }
+        } else if self.landmarks.get().is_none() && self.arena.bytes() >= LARGE {
+            let _ = self.landmarks.set(Landmarks::new());
+        }
+    }
+
+    fn landmarks_for(&self, goal: &Goal<'_>) -> Option<&Landmarks> {
+        self.landmarks.get().filter(|_| goal.partial != 0)
+    }
+
+    /// Where to begin a search for a goal that is to pass so many levels at least.
+    fn start(&self, goal: &Goal<'_>, is_before: impl Fn(Next) -> bool, levels: usize) -> Start {
+        let landmark = self.landmarks_for(goal).and_then(|landmarks| landmarks.before(goal.partial, &is_before));
+        let start = landmark.and_then(|landmark| self.climb(landmark, is_before));
+        start.filter(|start| start.level + 1 >= levels).unwrap_or(Start::HEAD)
+    }
+
+    /// From an entry before a goal, up and along, until what follows is not.
+    fn climb(&self, landmark: Next, is_before: impl Fn(Next) -> bool) -> Option<Start> {
+        let mut from = landmark;
+        loop {
+            let level = self.raw(from)?.height() - 1;
+            // SAFETY: it has `height` levels.
+            let after = Next::of_link(unsafe { self.link(from, level) }.load(Ordering::Acquire));
+            if after.is_none() || !is_before(after) {
+                return Some(Start { from, level, after });
+            }
+            from = after;
         }
     }
 
@@ -229,20 +282,14 @@ impl SkipList {
     }
 
     /// On the lowest level: the last entry of those at the front that are `before`, and the first that is not; null
-    /// where there is none.
-    fn find(&self, is_before: impl Fn(Next) -> bool) -> (Next, Next) {
-        self.descend(Next::NONE, MAX_HEIGHT - 1, is_before, |_, _| ())
+    /// where there is none. The goal says where about that is.
+    fn find(&self, goal: &Goal<'_>, is_before: impl Fn(Next) -> bool) -> (Next, Next) {
+        self.descend(self.start(goal, &is_before, 1), is_before, |_, _| ())
     }
 
-    /// The same, from an entry that is before, on a level that it has, and below. Shows the last entry before on each.
-    fn descend(
-        &self,
-        mut from: Next,
-        top: usize,
-        is_before: impl Fn(Next) -> bool,
-        show: impl Fn(usize, Next),
-    ) -> (Next, Next) {
-        let mut after = Next::NONE;
+    /// The same, from a start down. Shows the last entry before on each level.
+    fn descend(&self, start: Start, is_before: impl Fn(Next) -> bool, show: impl Fn(usize, Next)) -> (Next, Next) {
+        let Start { mut from, level: top, mut after } = start;
         for level in (0..=top).rev() {
             let seen = after;
             // The entry that ended the level above often ends this one.
@@ -359,17 +406,17 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// On how many levels an entry is linked: one, and each one more with a chance of three eighths. The sequence decides,
-/// well mixed: that is as good as chance, shares nothing between threads, and where a life is repeated its lists are too.
+/// On how many levels an entry is linked: one, and each one more with a chance of a quarter. The sequence decides, well
+/// mixed: that is as good as chance, shares nothing between threads, and where a life is repeated its lists are too.
 fn height_of(sequence: Sequence) -> usize {
     // The finalizer of SplitMix64.
     let mixed = (sequence ^ sequence >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     let mut bits = mixed ^ mixed >> 31;
     let mut height = 1;
-    while height < MAX_HEIGHT && bits & 7 < 3 {
+    while height < MAX_HEIGHT && bits & 3 == 0 {
         height += 1;
-        bits >>= 3;
+        bits >>= 2;
     }
     height
 }

@@ -9,22 +9,30 @@
 //! it will mostly be, and divides what lies between; what lies outside has the partial key of the edge. That it guessed
 //! badly, if keys come in rising order for instance, costs what there was to gain. What was linked before it learned has
 //! no partial key, for ever.
+//!
+//! Where pointers have no bits to spare links go without, and partial keys still lead to [landmarks](super::landmarks).
 
 use std::cmp::Ordering;
 
 use super::entry::Header;
 
-/// How many bits of a pointer are free: where it is known, and nobody else has a use for them, as for tags of memory.
-const BITS: u32 = if cfg!(target_arch = "x86_64") { HIGH_BITS + LOW_BITS } else { 0 };
+/// How many bits a partial key has.
+pub(super) const BITS: u32 = HIGH_BITS + LOW_BITS;
+/// Whether so many bits of a pointer are free: where that is known, and nobody else has a use for them, as for tags of
+/// memory.
+const IN_LINKS: bool = cfg!(target_arch = "x86_64");
 const HIGH_BITS: u32 = 16;
 const LOW_BITS: u32 = super::arena::ALIGN.trailing_zeros();
 const HIGH_SHIFT: u32 = usize::BITS - HIGH_BITS;
 const LOW: usize = (1 << LOW_BITS) - 1;
-const ADDRESS: usize = if BITS == 0 { usize::MAX } else { usize::MAX >> HIGH_BITS & !LOW };
+const ADDRESS: usize = if IN_LINKS { usize::MAX >> HIGH_BITS & !LOW } else { usize::MAX };
 const LARGEST: usize = (1 << BITS) - 1;
+/// The partial key of the least number, and how many lie between it and that of the greatest.
+const LEAST: usize = 2;
+const STEPS: u64 = LARGEST as u64 - 3;
 
 /// Every entry has to lie below it.
-pub(super) const END_OF_ADDRESSES: usize = if BITS == 0 { usize::MAX } else { 1 << HIGH_SHIFT };
+pub(super) const END_OF_ADDRESSES: usize = if IN_LINKS { 1 << HIGH_SHIFT } else { usize::MAX };
 
 /// What a link holds: the next entry, null at the end, and its partial key, 0 if that is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +43,7 @@ impl Next {
 
     /// `partial`: of the entry's key, or 0.
     pub(super) fn new(entry: *mut Header, partial: usize) -> Self {
-        let bits = if BITS == 0 { 0 } else { partial >> LOW_BITS << HIGH_SHIFT | partial & LOW };
+        let bits = if IN_LINKS { partial >> LOW_BITS << HIGH_SHIFT | partial & LOW } else { 0 };
         Self(entry.map_addr(|address| address | bits))
     }
 
@@ -58,7 +66,7 @@ impl Next {
     /// How its key lies to one with this partial key, if that can be told.
     pub(super) fn compare(self, partial: usize) -> Option<Ordering> {
         let bits = self.0.addr();
-        let mine = if BITS == 0 { 0 } else { bits >> HIGH_SHIFT << LOW_BITS | bits & LOW };
+        let mine = if IN_LINKS { bits >> HIGH_SHIFT << LOW_BITS | bits & LOW } else { 0 };
         (mine != partial && mine != 0 && partial != 0).then(|| mine.cmp(&partial))
     }
 }
@@ -70,8 +78,10 @@ pub(super) struct PartialKeys {
     prefix: Box<[u8]>,
     /// From which number behind it on, ...
     least: u64,
-    /// ... and in steps of how many bits.
-    shift: u32,
+    /// ... and how far.
+    span: u64,
+    /// What makes of `span`, shifted until its first bit is set, [`STEPS`] in the bits above 64.
+    scale: u64,
 }
 
 impl PartialKeys {
@@ -79,11 +89,12 @@ impl PartialKeys {
     pub(super) fn between(first: &[u8], last: &[u8]) -> Option<Self> {
         let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
         let (least, most) = (number(first.get(common..)?), number(last.get(common..)?));
-        let beyond = most.checked_sub(least).filter(|span| *span > 0 && BITS > 0)? / 4;
+        let beyond = most.checked_sub(least).filter(|span| *span > 0)? / 8;
         let least = least.saturating_sub(beyond);
         let span = most.saturating_add(beyond) - least;
-        let shift = (u64::BITS - span.leading_zeros()).saturating_sub(BITS - 1);
-        Some(Self { prefix: first.get(..common)?.into(), least, shift })
+        let shifted = span << span.leading_zeros();
+        let scale = u64::try_from((u128::from(STEPS) << u64::BITS) / u128::from(shifted)).unwrap_or(STEPS);
+        Some(Self { prefix: first.get(..common)?.into(), least, span, scale })
     }
 
     /// Above 0, and not falling where keys rise.
@@ -94,7 +105,11 @@ impl PartialKeys {
             Ordering::Greater => LARGEST,
             Ordering::Equal => match number(rest).checked_sub(self.least) {
                 None => 1,
-                Some(above) => usize::try_from(above >> self.shift).map_or(LARGEST, |above| above.min(LARGEST - 2) + 2),
+                Some(above) if above > self.span => LARGEST,
+                Some(above) => {
+                    let scaled = u128::from(above << self.span.leading_zeros()) * u128::from(self.scale);
+                    usize::try_from(scaled >> u64::BITS).map_or(LARGEST, |step| LEAST + step)
+                }
             },
         }
     }
@@ -144,7 +159,9 @@ mod tests {
                 let link = Next::new(ptr::without_provenance_mut(4096), *next);
                 assert_eq!((link.entry().addr(), link.is_none()), (4096, false));
                 for (other, partial) in keys.iter().zip(&all) {
-                    assert!(link.compare(*partial).is_none_or(|order| order == one.cmp(other)));
+                    let by_link = link.compare(*partial);
+                    assert!(by_link.is_none_or(|order| order == one.cmp(other)));
+                    assert_eq!(by_link.is_some(), IN_LINKS && next != partial);
                 }
             }
         }
@@ -152,9 +169,6 @@ mod tests {
 
     #[test]
     fn keys_of_a_range_are_told_apart() {
-        if BITS == 0 {
-            return;
-        }
         let key = |number: u64| [&b"a prefix of any length/"[..], &number.to_be_bytes(), b"behind"].concat();
         let partial = PartialKeys::between(&key(1_000_000), &key(2_000_000)).unwrap();
         let step = if cfg!(miri) { 10_000 } else { 10 };

@@ -223,14 +223,37 @@ fn an_entry_that_was_kept_is_found_in_its_own_list_only() {
 }
 
 #[test]
-fn three_eighths_of_the_entries_go_one_level_up() {
+fn a_quarter_of_the_entries_goes_one_level_up() {
     let mut levels = [0u32; MAX_HEIGHT];
     let (power, looked_at) = if cfg!(miri) { (12, 3) } else { (20, 7) };
     (1..=1 << power).for_each(|sequence| (0..height_of(sequence)).for_each(|level| levels[level] += 1));
     for (level, entries) in (0..).zip(levels).take(looked_at) {
-        let expected = (1 << power) * 3u32.pow(level) / 8u32.pow(level);
+        let expected = (1 << power) / 4u32.pow(level);
         assert!(entries.abs_diff(expected) < expected / 8, "level {level}: {levels:?}");
     }
+}
+
+#[test]
+fn a_search_begins_at_a_landmark_that_is_before_its_goal() {
+    let list = SkipList::new();
+    let rng = &mut StdRng::seed_from_u64(1);
+    let keys: Vec<_> = (0..SOME).map(|_| rng.random::<u64>().to_be_bytes()).collect();
+    for (key, sequence) in keys.iter().zip(1..) {
+        put(&list, key, 1, sequence);
+    }
+    if cfg!(miri) {
+        return;
+    }
+    let mut from_landmarks = 0;
+    for key in &keys {
+        let goal = list.goal(Place::before(key));
+        let start = list.start(&goal, |entry| list.compare(entry, &goal) == Less, 1);
+        if let Some(entry) = list.raw(start.from) {
+            from_landmarks += 1;
+            assert!(entry.key() < key.as_slice() && start.level < entry.height());
+        }
+    }
+    assert!(from_landmarks > SOME * 9 / 10, "{from_landmarks}");
 }
 
 // A target of ours: a key of 16 bytes with a value of 100 takes at most 150 bytes.

@@ -44,6 +44,8 @@ pub const MUTANTS: &[OrderMutant] = mutants![
     // The memtable's list.
     "V1: an entry is linked without order", "loom", "loom_a_reader_meets_whole", [
         "src/memtable/skiplist/mod.rs": "linked.to_link(), Ordering::Release, Ordering::Relaxed)" => "linked.to_link(), Ordering::Relaxed, Ordering::Relaxed)"];
+    "V1: a landmark is shown without order", "loom", "loom_a_search_from_a_landmark", [
+        "src/memtable/skiplist/landmarks.rs": "range.store(entry.to_link(), Ordering::Release);" => "range.store(entry.to_link(), Ordering::Relaxed);"];
     "list: who links does not look whether another has", "loom", "loom_two_inserts_of_neighbours", [
         "src/memtable/skiplist/mod.rs": "                    if behind\n                        .compare_exchange(after.to_link(), linked.to_link(), Ordering::Release, Ordering::Relaxed)\n                        .is_ok()\n                    {\n                        break;\n                    }" => "                    behind.store(linked.to_link(), Ordering::Release);\n                    break;"];
     "list: two take the same piece of a chunk", "loom", "loom_pieces_are_apart", [
