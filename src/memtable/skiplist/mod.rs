@@ -12,7 +12,8 @@
 //!   last entry that is before it. It is in the list once level 0 names it; levels above only make searches shorter.
 //! - *Orders.* Links are swapped with release and loaded with acquire: who has followed a link sees all of the entry
 //!   behind it, its own link on that level included, which was set before the swap. Who comes down a level within an
-//!   entry finds the lower link set as well, for lower levels were linked first.
+//!   entry finds the lower link set as well, for lower levels were linked first. What a search may begin at, a finger
+//!   or a landmark, became one after it was linked on all its levels.
 //! - *Visibility* (V1) is not decided here: a sequence is named to readers once its insert has returned.
 //!
 //! One of the two places of the engine with `unsafe` code. Miri runs its tests by both sets of rules for references,
@@ -235,8 +236,8 @@ impl SkipList {
         Goal::new(place, self.partial.get())
     }
 
-    /// What partial keys are to be, from the entries that there are; later whether there are to be landmarks. If another
-    /// thread was first, that is as good.
+    /// First what partial keys are to be, from the entries that there are; later, once the list is large, has it
+    /// landmarks. If another thread was first, that is as good.
     fn learn(&self) {
         if self.partial.get().is_none() {
             if let (Some(first), Some(last)) = (self.first(), self.last())
