@@ -14,7 +14,7 @@ use std::cmp::Ordering::Less;
 use super::entry::Goal;
 use super::partial::Next;
 use super::{MAX_HEIGHT, SkipList, Start};
-use crate::sync::{Ordering, thread_local};
+use crate::sync::thread_local;
 
 thread_local! {
     pub(super) static FINGER: Finger = Finger::nowhere();
@@ -80,7 +80,7 @@ impl SkipList {
             known = known || is_before(from);
             if known {
                 // SAFETY: the finger's entry has the level, and is of this list.
-                let after = Next::of_link(unsafe { self.link(from, level) }.load(Ordering::Acquire));
+                let after = unsafe { self.following(from, level) };
                 if after.is_none() || !is_before(after) {
                     return Some(Start { from, level, after });
                 }

@@ -17,7 +17,7 @@ use crate::sync::Ordering;
 /// The ranges are a power of two: some four entries have one together in a memtable of 64 MiB that is full of entries of
 /// 16 + 100 bytes.
 const RANGES_LOG2: u32 = if cfg!(test) { 4 } else { 17 };
-/// How many ranges are looked at for a landmark before a goal: what one cache line holds.
+/// How many ranges are looked at for a landmark before a goal: as many as a cache line holds.
 const REACH: usize = 8;
 
 /// See the module.

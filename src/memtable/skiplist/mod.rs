@@ -62,8 +62,8 @@ type Link = AtomicPtr<Header>;
 /// which more levels only multiply.
 const MAX_HEIGHT: usize = if cfg!(all(test, loom)) { 2 } else { 12 };
 
-/// One entry in 256 is so high, and sees whether there is anything to be learned.
-const TALL: usize = 5;
+/// One entry in 256 is so high, and sees whether there is anything to be learned. Tests have small lists.
+const TALL: usize = if cfg!(test) { 3 } else { 5 };
 
 /// What a list takes before it has landmarks: what is smaller is mostly near in memory, and they would be much of it.
 const LARGE: usize = if cfg!(test) { 1 } else { 8 * Landmarks::BYTES };
@@ -183,7 +183,7 @@ impl SkipList {
     /// The first entry.
     pub(super) fn first(&self) -> Option<Entry<'_>> {
         // SAFETY: the head has all levels.
-        self.entry(Next::of_link(unsafe { self.link(Next::NONE, 0) }.load(Ordering::Acquire)))
+        self.entry(unsafe { self.following(Next::NONE, 0) })
     }
 
     /// The last entry.
@@ -267,7 +267,7 @@ impl SkipList {
         loop {
             let level = self.raw(from)?.height() - 1;
             // SAFETY: it has `height` levels.
-            let after = Next::of_link(unsafe { self.link(from, level) }.load(Ordering::Acquire));
+            let after = unsafe { self.following(from, level) };
             if after.is_none() || !is_before(after) {
                 return Some(Start { from, level, after });
             }
@@ -305,7 +305,7 @@ impl SkipList {
     fn walk(&self, mut from: Next, level: usize, is_before: impl Fn(Next) -> bool) -> (Next, Next) {
         loop {
             // SAFETY: the first has the level, by the caller's word; those that follow were reached on it.
-            let next = Next::of_link(unsafe { self.link(from, level) }.load(Ordering::Acquire));
+            let next = unsafe { self.following(from, level) };
             self.prefetch_below(from, level);
             if next.is_none() || !is_before(next) {
                 return (from, next);
@@ -330,6 +330,15 @@ impl SkipList {
 
     #[cfg(not(all(target_arch = "x86_64", not(miri), not(all(test, any(loom, shuttle))))))]
     fn prefetch_below(&self, _: Next, _: usize) {}
+
+    /// What follows an entry on a level; null at its end.
+    ///
+    /// # Safety
+    /// As of [`link`](Self::link).
+    unsafe fn following(&self, entry: Next, level: usize) -> Next {
+        // SAFETY: by the caller's word.
+        Next::of_link(unsafe { self.link(entry, level) }.load(Ordering::Acquire))
+    }
 
     /// # Safety
     /// `entry` is null, for the head, or an entry of this list that has the level.

@@ -27,8 +27,9 @@ const HIGH_SHIFT: u32 = usize::BITS - HIGH_BITS;
 const LOW: usize = (1 << LOW_BITS) - 1;
 const ADDRESS: usize = if IN_LINKS { usize::MAX >> HIGH_BITS & !LOW } else { usize::MAX };
 const LARGEST: usize = (1 << BITS) - 1;
-/// The partial key of the least number, and how many lie between it and that of the greatest.
+/// The partial key of the least number that was expected; below it is 1, for what comes before.
 const LEAST: usize = 2;
+/// How many above it that of the greatest is; then comes the largest, for what comes behind.
 const STEPS: u64 = LARGEST as u64 - 3;
 
 /// Every entry has to lie below it.

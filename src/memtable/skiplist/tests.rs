@@ -241,9 +241,6 @@ fn a_search_begins_at_a_landmark_that_is_before_its_goal() {
     for (key, sequence) in keys.iter().zip(1..) {
         put(&list, key, 1, sequence);
     }
-    if cfg!(miri) {
-        return;
-    }
     let mut from_landmarks = 0;
     for key in &keys {
         let goal = list.goal(Place::before(key));
@@ -253,7 +250,7 @@ fn a_search_begins_at_a_landmark_that_is_before_its_goal() {
             assert!(entry.key() < key.as_slice() && start.level < entry.height());
         }
     }
-    assert!(from_landmarks > SOME * 9 / 10, "{from_landmarks}");
+    assert!(from_landmarks > SOME * 3 / 4, "{from_landmarks}");
 }
 
 // A target of ours: a key of 16 bytes with a value of 100 takes at most 150 bytes.
