@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::batch::{Body, OpKind, Operations, WriteBatch};
+use super::batch::{Body, Op, OpKind, Operations, WriteBatch};
 use super::engine::{CommitState, Engine};
 use super::few::Few;
 use super::pipeline::{Admission, Admitted, Reserved};
 use super::world::Mem;
+use crate::format::DecodeError;
 use crate::log::{COMMIT, Log, LogPosition};
 use crate::manifest::KeyspaceId;
 use crate::memtable::Memtable;
@@ -20,6 +21,9 @@ pub(crate) const LATE: u8 = 1;
 
 /// What a memtable entry costs beside its bytes, about: header, numbers, and links.
 const ENTRY_OVERHEAD: usize = 40;
+
+/// What so many operations look at is on its way from memory before it is needed.
+const AHEAD: usize = 2;
 
 /// What an operation will cost a memtable, in bytes.
 pub(crate) fn operation_cost(kind: &OpKind<'_>) -> usize {
@@ -79,6 +83,7 @@ impl Engine {
             found = self.find(touched)?;
         }
         let targets = found.targets;
+        Operations::new(&operations).take(AHEAD).for_each(|first| prefetch(&first, targets.as_slice()));
         let unsynced = match durability {
             // What is in no memtable has no other place than the log.
             Durability::Unlogged if !touched.is_empty() => {
@@ -227,7 +232,10 @@ impl Engine {
 
 /// Inserts what was reserved into the memtables.
 fn apply(body: &Body, first_sequence: Sequence, admitted: Admitted, targets: &[(KeyspaceId, Arc<Mem>)]) -> Result<()> {
+    // Those before are on their way since before the append.
+    let mut ahead = Operations::new(body).skip(AHEAD);
     for (sequence, op) in (first_sequence..).zip(Operations::new(body)) {
+        ahead.next().into_iter().for_each(|op| prefetch(&op, targets));
         // The batch encoded these bytes itself.
         let op = op.map_err(|error| Error::invalid(format!("a batch does not decode: {}", error.reason)))?;
         let stamp = Stamp { timestamp: admitted.timestamp, sequence, late: admitted.late };
@@ -236,6 +244,15 @@ fn apply(body: &Body, first_sequence: Sequence, admitted: Admitted, targets: &[(
         }
     }
     Ok(())
+}
+
+/// Has what the insert of an operation looks at first fetched from memory.
+fn prefetch(op: &Result<Op<'_>, DecodeError>, targets: &[(KeyspaceId, Arc<Mem>)]) {
+    if let Ok(Op { keyspace, kind: OpKind::Put { key, .. } | OpKind::Delete { key } }) = op
+        && let Some((_, mem)) = targets.iter().find(|(id, _)| id.0 == *keyspace)
+    {
+        mem.entries.prefetch(key);
+    }
 }
 
 /// Inserts one operation. `share` gives something to share that holds a value of it.

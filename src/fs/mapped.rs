@@ -18,9 +18,13 @@ use std::time::{Duration, Instant};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use super::std_log::write_all_at;
+
 /// From linux/magic.h; ext4 stands for ext2 and ext3 too, which have no preallocation.
 const EXT4: i128 = 0xef53;
 const TMPFS: i128 = 0x0102_1994;
+
+static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
 /// Whether stores into preallocated room of this file are known to be safe. On a file system that copies on write each
 /// may take new blocks; XFS, which does not, has been seen to end the process when it had shut down.
@@ -59,16 +63,16 @@ impl Window {
         self.readied.elapsed()
     }
 
-    /// Stores the first of `bytes` at `offset` of the file, as many as lie within the range, and gives how many. An
-    /// error says that a page cannot be had, and nothing was stored.
-    pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    /// Stores the first of `bytes` at `offset` of the file, behind which nothing lies yet, as many as lie within the range,
+    /// and gives how many. An error says that a page cannot be had, and nothing was stored.
+    pub(super) fn store(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         if !self.range.contains(&offset) {
             return Ok(0);
         }
         let at = usize::try_from(offset - self.range.start).map_err(io::Error::other)?;
         let count = bytes.len().min(self.memory.len().saturating_sub(at));
         if offset + count as u64 > self.ready_until {
-            self.make_ready(offset, offset + count as u64)?;
+            self.make_ready(file, offset, offset + count as u64)?;
         }
         // SAFETY:
         // * The target is `count` bytes from `at` of the mapping. It lies within: `at + count <= memory.len()`, by the
@@ -85,11 +89,19 @@ impl Window {
     }
 
     /// Has the kernel make the pages writable that `from..until` lies in, and what is left of the last piece of it.
-    fn make_ready(&mut self, from: u64, until: u64) -> io::Result<()> {
+    ///
+    /// Nothing lies behind `from` yet, so zeros may be written there. The kernel then takes the pages of a piece all at
+    /// once; each by itself it would have to look for on the disk.
+    fn make_ready(&mut self, file: &File, from: u64, until: u64) -> io::Result<()> {
         let from = from.max(self.ready_until);
         let until = until.next_multiple_of(self.piece_bytes).min(self.range.end);
         let within = |offset: u64| usize::try_from(offset - self.range.start).map_err(io::Error::other);
         let (start, end) = (within(from)?, within(until)?);
+        let mut written = start;
+        while let Some(zeros) = ZEROS.get(..end.saturating_sub(written).min(ZEROS.len())).filter(|it| !it.is_empty()) {
+            write_all_at(file, zeros, self.range.start + written as u64)?;
+            written += zeros.len();
+        }
         self.memory.advise_range(Advice::PopulateWrite, start, end.saturating_sub(start))?;
         (self.ready_until, self.readied) = (until, now());
         Ok(())

@@ -27,7 +27,7 @@ impl Window {
         match self.0 {}
     }
 
-    pub(super) fn store(&mut self, _offset: u64, _bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn store(&mut self, _file: &File, _offset: u64, _bytes: &[u8]) -> io::Result<usize> {
         match self.0 {}
     }
 }

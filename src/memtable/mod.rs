@@ -74,6 +74,11 @@ impl Memtable {
         self.points.insert(key, stamp, value, expires_at, share);
     }
 
+    /// Has what an insert of `key` looks at first fetched from memory; worth it some 50 ns before.
+    pub(crate) fn prefetch(&self, key: &[u8]) {
+        self.points.prefetch(key);
+    }
+
     /// Adds a range tombstone.
     pub(crate) fn insert_range(&self, tombstone: RangeTombstone) {
         let bytes = self.ranges.insert(&tombstone);

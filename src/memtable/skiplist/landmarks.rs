@@ -10,6 +10,8 @@
 //! Who makes an entry a landmark has linked it on all its levels, and entries stay where they are: from a landmark every
 //! level that it has leads on.
 
+use std::cmp::Ordering::Less;
+
 use super::Link;
 use super::partial::{BITS, Next};
 use crate::sync::Ordering;
@@ -37,6 +39,16 @@ impl Landmarks {
         if let Some(range) = self.ranges.get(range(partial)) {
             range.store(entry.to_link(), Ordering::Release);
         }
+    }
+
+    /// Has the landmarks fetched that a search for a goal looks at first.
+    pub(super) fn prefetch(&self, partial: usize) {
+        self.ranges.get(range(partial)).into_iter().for_each(|range| super::fetch(range));
+    }
+
+    /// An entry not far before a goal, as far as partial keys can tell.
+    pub(super) fn near(&self, partial: usize) -> Option<Next> {
+        self.before(partial, |landmark| landmark.compare(partial) == Some(Less))
     }
 
     /// An entry not far before a goal, if there is one.
