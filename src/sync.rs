@@ -34,6 +34,11 @@ pub(crate) fn current_thread() -> primitives::thread::ThreadId {
     primitives::thread::current().id()
 }
 
+/// Lets other threads run.
+pub(crate) fn yield_now() {
+    primitives::thread::yield_now();
+}
+
 /// Starts a named thread.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle> {
     primitives::thread::Builder::new().name(name.to_owned()).spawn(body)

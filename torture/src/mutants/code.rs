@@ -236,8 +236,8 @@ pub const MUTANTS: &[CodeMutant] = mutants![
     "busy: a sync covers what was appended while it ran", "busy-cuts", IMAGES, [
         "src/log/writer.rs": "self.synced.store(target.0, Ordering::Release);" => "self.synced.store(self.end().0, Ordering::Release);"];
     "busy: who waits for a sync that another leads returns with it", "busy-cuts", IMAGES, [
-        "src/log/group.rs": "                self.led.wait(&mut leading);
-                continue;" => "                self.led.wait(&mut leading);
+        "src/log/group.rs": "                self.led.wait(&mut state);
+                continue;" => "                self.led.wait(&mut state);
                 return Ok(());"];
     // Threads that read while others write, merge and drop.
     "threads: a commit is published before it is applied", "stress", THREADS, [

@@ -73,7 +73,7 @@ pub const MUTANTS: &[OrderMutant] = mutants![
         "src/db/retention.rs": "        core.raise_admission_floor(floor);\n        let (" => "        let ("];
     // Group sync.
     "group sync: two lead at once", "loom", "loom_all_who_wait_for_a_sync", [
-        "src/log/group.rs": "            *leading = true;\n" => ""];
+        "src/log/group.rs": "            state.leading = true;\n" => ""];
     "group sync: who has led wakes nobody", "loom", "loom_all_who_wait_for_a_sync", [
         "src/log/group.rs": "            self.led.notify_all();\n" => ""];
 ];
