@@ -14,7 +14,7 @@ use super::merge_job::{MergeInput, MergeOutcome};
 use super::world::{KeyspaceVersion, Mem};
 use crate::fs::Purpose;
 use crate::log::LogPosition;
-use crate::manifest::{Change, KeyspaceId};
+use crate::manifest::{Change, Edit, KeyspaceId};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::Sequence;
 use crate::{Error, Result, Timestamp};
@@ -137,8 +137,7 @@ impl Engine {
         // A commit of nothing is in no memtable, only in the log.
         let log_end = self.log()?.end();
         self.sync_log(log_end)?;
-        let needed_from = LogPosition(self.manifest.lock().state().log.start_position);
-        self.remove_log_before(needed_from);
+        self.remove_needless_log();
         Ok(())
     }
 
@@ -161,9 +160,17 @@ impl Engine {
         self.wait_for_flushes(ticket)
     }
 
-    /// Removes the segments that nothing needs, by a position that the manifest holds durably.
-    fn remove_log_before(&self, position: LogPosition) {
-        let removed = self.log().and_then(|log| log.remove_before(position));
+    /// Removes the segments that lie before the start that the manifest says. Its last edit does not count any more if it
+    /// is damaged later, for then it looks torn; so no segment goes by an edit that is the last one.
+    fn remove_needless_log(&self) {
+        let start = LogPosition(self.manifest.lock().state().log.start_position);
+        let removed = self.log().and_then(|log| {
+            if !log.has_before(start) {
+                return Ok(());
+            }
+            self.edit(|_| Ok(Edit::default()), |world| Ok((world.clone(), ())))?;
+            log.remove_before(start)
+        });
         removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
     }
 
@@ -219,7 +226,7 @@ impl Engine {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let written = flushed.iter().map(|one| one.outcome.bytes()).sum();
         self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
-        self.remove_log_before(start);
+        self.remove_needless_log();
         Ok(())
     }
 

@@ -78,6 +78,14 @@ impl OpenSegment {
     }
 }
 
+impl Writer {
+    /// How many segments lie wholly before `position`, with one behind them that is durable.
+    fn needless(&self, position: LogPosition) -> usize {
+        let is_needless = |segment: &&SegmentInfo| segment.end <= position && segment.ordinal < self.durable_ordinal;
+        self.segments.iter().take_while(is_needless).count()
+    }
+}
+
 /// Some records, one behind the other: kind, flags, payload.
 #[derive(Default)]
 pub(crate) struct Records {
@@ -297,14 +305,17 @@ impl Log {
         self.writer.lock().segments.len() as u64 > needed + FEW_SEGMENTS
     }
 
+    /// Whether [`remove_before`](Self::remove_before) would remove anything.
+    pub(crate) fn has_before(&self, position: LogPosition) -> bool {
+        self.writer.lock().needless(position) > 0
+    }
+
     /// Removes the segments that lie wholly before `position`, once what follows them is durable: a power cut must not
     /// leave neither. So never the active one. One whose removal failed stays in the list; the first error is returned.
     pub(crate) fn remove_before(&self, position: LogPosition) -> Result<()> {
         let removable: Vec<SegmentInfo> = {
             let mut writer = self.writer.lock();
-            let durable = writer.durable_ordinal;
-            let removable = |segment: &SegmentInfo| segment.end <= position && segment.ordinal < durable;
-            let count = writer.segments.iter().take_while(|segment| removable(segment)).count();
+            let count = writer.needless(position);
             let removable = writer.segments.drain(..count).collect();
             self.note_start(&writer);
             removable

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use strandline::fs::Purpose;
-use strandline::{Error, Fs, MemFs};
+use strandline::fs::{PowerCut, Purpose};
+use strandline::{Background, Error, Fs, MemFs};
 
 use crate::specimen::{files, specimen};
 use crate::support::{self, Dice, KEYS, Key, Model, pairs, small, small_keyspace};
@@ -235,5 +235,76 @@ fn what_a_torn_log_has_lost_never_comes_back() {
             expected = Some(pairs(keyspace.iter()));
             image = if life % 2 == 0 { image.power_cut(seed + 100) } else { image.kill() };
         }
+    }
+}
+
+/// Where the last frame of a manifest begins.
+fn last_frame(manifest: &[u8]) -> usize {
+    let (mut last, mut at) = (0, 24);
+    while let Some(len) = manifest.get(at..at + 4) {
+        last = at;
+        at += 13 + u32::from_le_bytes(len.try_into().unwrap()) as usize;
+    }
+    assert_eq!(at, manifest.len());
+    last
+}
+
+/// What is in the database, or `None` if it says that it is damaged.
+fn count(image: &MemFs) -> Option<usize> {
+    let db = match small(image).create_if_missing(false).open("db") {
+        Ok(db) => db,
+        Err(error) => {
+            assert!(is_damage(&error), "{error}");
+            return None;
+        }
+    };
+    let pairs: Result<Vec<_>, _> = db.keyspace("k").unwrap().iter().collect();
+    pairs.inspect_err(|error| assert!(is_damage(error), "{error}")).ok().map(|pairs| pairs.len())
+}
+
+// S27, S28: by a last edit that does not count any more the log had been removed
+#[test]
+fn a_last_edit_that_is_damaged_takes_nothing_with_it() {
+    for (flushes, closed) in [(1, false), (2, false), (5, false), (2, true)] {
+        let fs = MemFs::new();
+        let options = small(&fs).background(Background::Stepped).memtable_bytes(16 << 10);
+        let db = options.wal_bytes(1 << 20).wal_segment_bytes(4 << 10).open("db").unwrap();
+        let keyspace = db.keyspace("k").unwrap();
+        let logs = || files(&fs).into_iter().filter(|name| name.ends_with(".log")).count();
+        let (mut n, mut segments) = (0, 0);
+        while db.metrics().flushes < flushes {
+            keyspace.put(format!("{n:05}"), [7; 100]).unwrap();
+            n += 1;
+            segments = segments.max(logs());
+            while db.metrics().flushes < flushes && db.step_background().unwrap() {}
+        }
+        assert!(segments > 3 && logs() < segments, "no segment was removed");
+        drop(keyspace);
+        if closed {
+            db.close().unwrap();
+        }
+        for (what, image) in [("killed", fs.kill()), ("cut", fs.power_cut(PowerCut::Lose)), ("cut", fs.power_cut(7))] {
+            let whole = count(&image.kill()).unwrap();
+            assert!(whole > 100);
+            let manifest = files(&image).into_iter().rfind(|name| name.ends_with(".manifest")).unwrap();
+            let path = Path::new("db").join(manifest);
+            let bytes = image.read_file(&path).unwrap();
+            let last = last_frame(&bytes);
+            for at in last..bytes.len() {
+                for (how, damaged) in [
+                    ("flipped", [&bytes[..at], &[bytes[at] ^ 4], &bytes[at + 1..]].concat()),
+                    ("cut off", bytes[..at].to_vec()),
+                    ("zeroed", [&bytes[..at], &vec![0; bytes.len() - at]].concat()),
+                ] {
+                    let image = image.kill();
+                    image.write_file(&path, damaged).unwrap();
+                    let found = count(&image);
+                    let context =
+                        format!("{flushes} flushes, closed {closed}, {what}: {how} at {} of {last}", at - last);
+                    assert!(found.is_none_or(|found| found == whole), "{context}: {found:?} of {whole}");
+                }
+            }
+        }
+        drop(db);
     }
 }
