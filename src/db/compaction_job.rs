@@ -75,7 +75,7 @@ impl Engine {
             options: compaction_options(keyspace),
             levels: levels.collect(),
             running: &running,
-            floor: self.reachable_floor(&keyspace.core, keyspace.memtables()),
+            floor: self.reachable_floor(&keyspace.core, keyspace.memtables(), self.last_that_counts()),
             next_file: self.next_file_number(),
             quiet: jobs.quiet,
         })
@@ -215,6 +215,8 @@ impl Engine {
     /// See [`Keyspace::compact`](crate::Keyspace::compact).
     pub(crate) fn compact_range(&self, id: KeyspaceId, bounds: &KeyBounds) -> Result<()> {
         self.flush_where(|keyspace| keyspace.core.id == id)?;
+        // The floor goes no further.
+        self.settle_logged()?;
         let range = key_range(bounds);
         let find = |id| self.world().get(id).cloned();
         let keyspace = find(id).ok_or_else(|| self.unknown_keyspace(id))?;

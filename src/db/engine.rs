@@ -14,6 +14,7 @@ use super::keyspace::KeyspaceCore;
 use super::metrics::Counters;
 use super::origin::keyspace_records;
 use super::pipeline::InFlight;
+use super::retention::Settled;
 use super::snapshot::SnapshotRegistry;
 use super::world::World;
 use crate::compaction::RateLimiter;
@@ -93,6 +94,8 @@ pub(crate) struct Engine {
     pub(crate) snapshots: Mutex<SnapshotRegistry>,
     pub(crate) background: Background,
     pub(crate) counters: Counters,
+    /// Never falls.
+    pub(crate) settled: Mutex<Settled>,
     /// The floor that all `Manual` keyspaces share.
     pub(crate) manual_floor: AtomicU64,
     /// The same for admission, raised before it (R1); keyspaces made meanwhile begin with it.
@@ -153,6 +156,7 @@ impl Engine {
             pressure: super::pressure::PressureGauge::default(),
             snapshots: Mutex::default(),
             counters,
+            settled: Mutex::default(),
             manual_floor: AtomicU64::new(manual_floor),
             manual_admission_floor: AtomicU64::new(manual_floor),
             latest_now: AtomicU64::new(0),
@@ -347,10 +351,12 @@ impl Engine {
         }
     }
 
-    /// Makes the log durable up to `position`, and says what may be said of it from then on.
+    /// Makes durable what was logged before `position`, unless it is already, and says what may be said of the log.
     pub(crate) fn sync_log(&self, position: LogPosition) -> Result<Proof> {
         let log = self.log()?;
-        log.sync_through(position).map_err(|error| self.fail_log(&log, error))?;
+        if self.settled.lock().log_end < position {
+            log.sync_through(position).map_err(|error| self.fail_log(&log, error))?;
+        }
         Ok(log.proof())
     }
 

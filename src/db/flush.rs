@@ -11,10 +11,11 @@ use std::collections::BTreeSet;
 use super::engine::{CommitState, Engine};
 use super::keyspace::KeyspaceCore;
 use super::merge_job::{MergeInput, MergeOutcome};
+use super::retention::Settled;
 use super::world::{KeyspaceVersion, Mem};
 use crate::fs::Purpose;
-use crate::log::LogPosition;
-use crate::manifest::{Change, Edit, KeyspaceId};
+use crate::log::{Log, LogPosition, LogStart};
+use crate::manifest::{Change, Edit, KeyspaceId, LogState};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::Sequence;
 use crate::{Error, Result, Timestamp};
@@ -61,6 +62,11 @@ impl FlushUnit {
         mems: Vec<(KeyspaceId, Arc<Mem>)>,
     ) -> Self {
         Self { sequence, log_end, last_timestamp, mems }
+    }
+
+    /// What is durable once its tables are.
+    fn settles(&self) -> Settled {
+        Settled { timestamp: self.last_timestamp, log_end: self.log_end }
     }
 }
 
@@ -135,10 +141,8 @@ impl Engine {
         self.flush_where(|_| true)?;
         self.empty_log()?;
         // A commit of nothing is in no memtable, only in the log.
-        let log_end = self.log()?.end();
-        self.sync_log(log_end)?;
-        self.remove_needless_log();
-        Ok(())
+        self.settle_logged()?;
+        self.remove_needless_log()
     }
 
     /// Begins a new segment, unless the active one holds little, or a memtable needs the log, and says that nothing
@@ -160,18 +164,25 @@ impl Engine {
         self.wait_for_flushes(ticket)
     }
 
-    /// Removes the segments that lie before the start that the manifest says. Its last edit does not count any more if it
-    /// is damaged later, for then it looks torn; so no segment goes by an edit that is the last one.
-    fn remove_needless_log(&self) {
-        let start = LogPosition(self.manifest.lock().state().log.start_position);
-        let removed = self.log().and_then(|log| {
-            if !log.has_before(start) {
-                return Ok(());
-            }
-            self.edit(|_| Ok(Edit::default()), |world| Ok((world.clone(), ())))?;
-            log.remove_before(start)
-        });
-        removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
+    /// Removes the segments that lie before the start that the manifest says.
+    fn remove_needless_log(&self) -> Result<()> {
+        let (log, start) = (self.log()?, self.log_start());
+        if log.has_before(start) {
+            self.put_edit_behind()?;
+            remove_before(&log, start);
+        }
+        Ok(())
+    }
+
+    /// The manifest's last edit does not count any more if it is damaged later, for then it looks torn; so nothing goes
+    /// by an edit that is the last one.
+    fn put_edit_behind(&self) -> Result<()> {
+        self.edit(|_| Ok(Edit::default()), |world| Ok((world.clone(), ())))
+    }
+
+    fn log_start(&self) -> LogStart {
+        let LogState { start_ordinal: ordinal, start_position, .. } = self.manifest.lock().state().log;
+        LogStart { ordinal, position: LogPosition(start_position) }
     }
 
     /// Seals what `choose` picks and waits until it, and all that was sealed before, is flushed.
@@ -197,14 +208,19 @@ impl Engine {
             log.rotate().map_err(|error| self.fail(error))?;
         }
         let mut flushed = Vec::new();
-        // L4: what the tables hold must not be ahead of the log.
-        let written = self.write_tables(unit, &mut flushed).and_then(|covered| self.sync_log(covered));
-        let proof = written.inspect_err(|_| flushed.iter().for_each(|one| one.outcome.give_up()))?;
-        let start = self.log_needed_from(unit);
+        let written = self.write_tables(unit, &mut flushed).and_then(|covered| {
+            let start = log.start_at(self.log_needed_from(unit));
+            // L4: what the tables hold must not be ahead of the log, unless the log begins behind it. Where no segment
+            // goes by that, what it holds would be synced soon all the same.
+            let unsynced = covered <= start.position && log.has_before(start);
+            let proof = if unsynced { log.proof() } else { self.sync_log(covered)? };
+            Ok((start, unsynced, proof))
+        });
+        let (start, unsynced, proof) = written.inspect_err(|_| flushed.iter().for_each(|one| one.outcome.give_up()))?;
         let mut changes: Vec<Change> = flushed.iter().flat_map(|one| one.changes(unit.log_end)).collect();
         changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
         changes.push(Change::LogProved(proof));
-        changes.push(Change::LogStart { ordinal: log.start_at(start).ordinal, position: start.0 });
+        changes.push(Change::LogStart { ordinal: start.ordinal, position: start.position.0 });
         self.edit_in_living(changes, |world| {
             let mut next = world.clone();
             for one in &flushed {
@@ -226,17 +242,24 @@ impl Engine {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let written = flushed.iter().map(|one| one.outcome.bytes()).sum();
         self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
-        self.remove_needless_log();
-        Ok(())
+        if unsynced {
+            self.put_edit_behind()?;
+        }
+        self.settled.lock().rise(unit.settles());
+        if unsynced {
+            remove_before(&log, self.log_start());
+            return Ok(());
+        }
+        self.remove_needless_log()
     }
 
-    /// Writes the memtables of a unit to tables, and says how far the log must be synced before they are named.
+    /// Writes the memtables of a unit to tables, and says how far the log must be durable once they are named.
     fn write_tables(&self, unit: &FlushUnit, flushed: &mut Vec<Flushed>) -> Result<LogPosition> {
         let mut covered = unit.log_end;
         for (id, mem) in &unit.mems {
             let Some(core) = self.keyspace_core(*id) else { continue };
             let began = core.attempts.now();
-            let floor = self.raise_merge_floor(&core, Some(mem))?;
+            let floor = self.raise_merge_floor(&core, Some((mem, unit.settles())))?;
             covered = covered.max(floor.log_end);
             // Looked at after the floor was raised: all that was ever admitted at or below it is there (R1).
             let world = self.world();
@@ -256,4 +279,10 @@ impl Engine {
         let held = world.keyspaces().iter().flat_map(|keyspace| keyspace.memtables()).filter(outside);
         held.filter_map(|mem| mem.first_position()).fold(unit.log_end, LogPosition::min)
     }
+}
+
+/// Removes segments, behind two edits.
+fn remove_before(log: &Log, start: LogStart) {
+    let removed = log.remove_before(start);
+    removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));
 }

@@ -28,6 +28,7 @@ use super::flush::FlushUnit;
 use super::handle::Session;
 use super::keyspace::KeyspaceCore;
 use super::origin::records_of_unwritten;
+use super::retention::Settled;
 use super::world::{KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
 use crate::format::{COUNTER_LIMIT, FileKind, FileNumber, Reason, parse_file_name};
@@ -418,6 +419,8 @@ impl Engine {
             Some(log) => log,
             None => self.begin_next_log(found)?,
         };
+        let timestamp = self.current.horizon().last_timestamp;
+        self.settled.lock().rise(Settled { timestamp, log_end: begun.synced() });
         begun.mark_manifest(&manifest.mark())?;
         log_keyspaces(&begun, records_of_unwritten(manifest.state()))?;
         *cell = ManifestCell::Writing(Box::new(manifest));

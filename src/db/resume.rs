@@ -10,6 +10,7 @@
 use super::engine::{Engine, ManifestCell, log_keyspaces};
 use super::merge_job::{MergeInput, MergeOutcome};
 use super::origin::records_of_unwritten;
+use super::retention::Settled;
 use super::world::Mem;
 use crate::format::FileKind;
 use crate::fs::Purpose;
@@ -106,6 +107,7 @@ impl Engine {
         // Should the new log not come into use its ordinal is spent all the same.
         *self.next_log.lock() = LogStart { ordinal: start.ordinal.saturating_add(1), ..start };
         self.background.forget_flushes();
+        self.settled.lock().rise(Settled { timestamp: horizon.last_timestamp, log_end: start.position });
         self.current.change(|world| {
             let mut next = world.clone();
             for keyspace in world.keyspaces() {

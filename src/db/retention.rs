@@ -4,27 +4,43 @@
 //! floor in a memtable that the merge never saw. So a floor rises in commit order: the admission floor under the commit
 //! lock, then a wait until everything reserved so far is published, hence in memtables; then the floor that reads are
 //! held against; only then does a merge look at its sources and at the live snapshots. And a floor becomes durable only
-//! when every commit at or below it is: the log is synced first, and unlogged commits are flushed first (a merge, which
-//! cannot wait for that, stays below them). So after a crash no floor stands above commits that are lost.
+//! when every commit at or below it is: the log is synced first, and unlogged commits are flushed first. A merge, which
+//! cannot wait for that, stays below unlogged ones, and goes no further than what is durable anyhow ([`Settled`]). So
+//! after a crash no floor stands above commits that are lost.
 
-use super::engine::Engine;
+use super::engine::{CommitState, Engine};
 use super::keyspace::KeyspaceCore;
 use super::world::Mem;
 use crate::log::LogPosition;
 use crate::manifest::Change;
 use crate::options::Retention;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::{Error, Result, Timestamp};
 
-/// A floor that a merge may drop by, once the log is synced through `log_end`.
+/// A floor that a merge may drop by, once what was logged before `log_end` is durable.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MergeFloor {
     pub(crate) floor: Timestamp,
     pub(crate) log_end: LogPosition,
 }
 
+/// How far commits are durable without another sync of the log: those logged before `log_end`, in tables or in a log
+/// that was synced. They include all at or below `timestamp`, but for unlogged and for late ones.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Settled {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) log_end: LogPosition,
+}
+
+impl Settled {
+    pub(crate) fn rise(&mut self, to: Self) {
+        self.timestamp = self.timestamp.max(to.timestamp);
+        self.log_end = self.log_end.max(to.log_end);
+    }
+}
+
 impl Engine {
-    /// The floor that a merge beside `memtables` may drop by now.
+    /// The floor that a merge beside `memtables` may drop by now, where `last` is the last timestamp that counts.
     ///
     /// It is the floor that pickers have to reckon with: one that no merge reaches would have them pick the same files
     /// for ever.
@@ -32,9 +48,9 @@ impl Engine {
         &self,
         core: &KeyspaceCore,
         memtables: impl Iterator<Item = &'a Arc<Mem>>,
+        last: Timestamp,
     ) -> Timestamp {
         let standing = core.floor();
-        let last = self.current.horizon().last_timestamp;
         let wanted = match core.options.retention {
             Retention::Manual => return standing,
             Retention::Latest => last,
@@ -48,9 +64,20 @@ impl Engine {
         unlogged.map_or(wanted, |unlogged| wanted.min(unlogged - 1))
     }
 
+    /// The last timestamp, for floors of merges. By a higher one the log would have to be synced, and hardly more could be
+    /// dropped: tables hold nothing that is newer than what was settled with them. With late commits that are not durable
+    /// it says nothing: they may be older.
+    pub(crate) fn last_that_counts(&self) -> Timestamp {
+        if self.options.late_commits { self.current.horizon().last_timestamp } else { self.settled.lock().timestamp }
+    }
+
     /// The floor for a merge in a keyspace, raised to where its retention allows. `flushed`: the memtable that this
-    /// very merge makes durable.
-    pub(crate) fn raise_merge_floor(&self, core: &KeyspaceCore, flushed: Option<&Arc<Mem>>) -> Result<MergeFloor> {
+    /// very merge makes durable, and what is settled with it.
+    pub(crate) fn raise_merge_floor(
+        &self,
+        core: &KeyspaceCore,
+        flushed: Option<(&Arc<Mem>, Settled)>,
+    ) -> Result<MergeFloor> {
         let state = self.commit.lock();
         let standing = core.floor();
         if core.is_manual() {
@@ -59,20 +86,25 @@ impl Engine {
         }
         let world = self.world();
         let mems = world.get(core.id).into_iter().flat_map(|keyspace| keyspace.memtables());
-        let others = mems.filter(|mem| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, mem)));
-        let floor = self.reachable_floor(core, others);
+        let others = mems.filter(|mem| flushed.is_none_or(|(flushed, _)| !Arc::ptr_eq(flushed, mem)));
+        let mut settled = *self.settled.lock();
+        settled.rise(flushed.map_or(Settled::default(), |(_, with_it)| with_it));
+        if self.options.late_commits {
+            settled = Settled { timestamp: self.current.horizon().last_timestamp, log_end: self.log()?.end() };
+        }
+        let floor = self.reachable_floor(core, others, settled.timestamp);
         if floor <= standing {
             return Ok(MergeFloor { floor, log_end: core.floor_log_end() });
         }
         core.raise_admission_floor(floor);
-        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        let reserved = state.reserved();
         drop(state);
         if !self.in_flight.wait_published(reserved, &self.current.published) {
             self.check_sound()?;
             return Err(Error::Closed);
         }
-        core.raise_floor(floor, log_end);
-        Ok(MergeFloor { floor, log_end })
+        core.raise_floor(floor, settled.log_end);
+        Ok(MergeFloor { floor, log_end: settled.log_end })
     }
 
     /// See [`Db::retain_from`](crate::Db::retain_from).
@@ -96,13 +128,13 @@ impl Engine {
         for keyspace in self.world().keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
             keyspace.core.raise_admission_floor(floor);
         }
-        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        let (reserved, to) = (state.reserved(), self.settled_by_sync(&state)?);
         drop(state);
-        self.make_durable(reserved, log_end, |keyspace| keyspace.is_manual(), floor)?;
+        self.make_durable(reserved, to, |keyspace| keyspace.is_manual(), floor)?;
         self.edit_in_living(vec![Change::ManualFloor { floor }, Change::LogProved(self.log()?.proof())], |world| {
             self.manual_floor.fetch_max(floor, Ordering::SeqCst);
             for keyspace in world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
-                keyspace.core.raise_floor(floor, log_end);
+                keyspace.core.raise_floor(floor, to.log_end);
             }
             Ok((world.clone(), ()))
         })?;
@@ -124,9 +156,9 @@ impl Engine {
         }
         let mut state = self.commit.lock();
         state.closed = state.closed.max(timestamp);
-        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        let (reserved, to) = (state.reserved(), self.settled_by_sync(&state)?);
         drop(state);
-        self.make_durable(reserved, log_end, |_| true, timestamp)?;
+        self.make_durable(reserved, to, |_| true, timestamp)?;
         let changes = vec![Change::Closed { timestamp }, Change::LogProved(self.log()?.proof())];
         // With the edit, not with the success of what follows it: the next manifest says so in any case.
         self.edit_in_living(changes, |world| {
@@ -141,18 +173,23 @@ impl Engine {
         if self.options.late_commits { closed } else { closed.max(self.current.horizon().last_timestamp) }
     }
 
-    /// Makes every commit reserved so far durable in the keyspaces chosen, as far as it is at or below `timestamp`.
+    /// Makes every commit reserved so far durable in the keyspaces chosen, as far as it is at or below `timestamp`, and
+    /// those that were logged in all.
     fn make_durable(
         &self,
         reserved: u64,
-        log_end: LogPosition,
+        to: Settled,
         choose: impl Fn(&KeyspaceCore) -> bool,
         timestamp: Timestamp,
     ) -> Result<()> {
-        if !self.in_flight.wait_published(reserved, &self.current.published) {
+        let published = self.in_flight.wait_published(reserved, &self.current.published);
+        if !published {
             self.check_sound()?;
         }
-        self.sync_log(log_end)?;
+        self.sync_log(to.log_end)?;
+        if published {
+            self.settled.lock().rise(to);
+        }
         let unlogged = |mem: &Arc<Mem>| mem.first_unlogged().is_some_and(|first| first <= timestamp);
         let world = self.world();
         if world.keyspaces().iter().any(|one| choose(&one.core) && one.memtables().any(unlogged)) {
@@ -164,9 +201,23 @@ impl Engine {
     /// See [`Db::sync`](crate::Db::sync).
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_writable()?;
+        self.make_all_durable(|_| true, Timestamp::MAX)
+    }
+
+    /// Makes durable all that was logged until now.
+    pub(crate) fn settle_logged(&self) -> Result<()> {
+        self.make_all_durable(|_| false, 0)
+    }
+
+    fn make_all_durable(&self, choose: impl Fn(&KeyspaceCore) -> bool, timestamp: Timestamp) -> Result<()> {
         let state = self.commit.lock();
-        let (reserved, log_end) = (state.reserved(), self.log()?.end());
+        let (reserved, to) = (state.reserved(), self.settled_by_sync(&state)?);
         drop(state);
-        self.make_durable(reserved, log_end, |_| true, Timestamp::MAX)
+        self.make_durable(reserved, to, choose, timestamp)
+    }
+
+    /// What a sync of all that was logged until now settles.
+    fn settled_by_sync(&self, state: &MutexGuard<'_, CommitState>) -> Result<Settled> {
+        Ok(Settled { timestamp: state.last_timestamp, log_end: self.log()?.end() })
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Proof {
 /// What the manifest knows of the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Expectation {
-    /// Nothing before is needed; all before was on stable storage when it became so (L4).
+    /// Nothing before is needed: tables hold it (L4).
     pub(crate) start: LogStart,
     pub(crate) cuts: Vec<Cut>,
     pub(crate) proved: Proof,
@@ -168,9 +168,11 @@ impl Plan {
         if reached.end < reached.proved || following <= expectation.proved.ordinal {
             return self.broken(last, following, later, reached.torn, expectation.proved.ordinal);
         }
-        // Of a segment in which nothing is proved not even the name is.
+        // Of a segment in which nothing is proved not even the name is; that nothing before the start is needed proves
+        // nothing.
         let end = reached.proved;
-        let kept = self.chain.iter().take(reached.live).take_while(|link| link.header.start < end).count();
+        let has_proof = |link: &&Link| link.header.start < end && expectation.start.position < end;
+        let kept = self.chain.iter().take(reached.live).take_while(has_proof).count();
         let last = kept.checked_sub(1).and_then(|last| self.chain.get(last));
         // A header that cannot be read may have had any of the ordinals that come next.
         let unreadable = self.unreadable_after(last).count();

@@ -18,6 +18,7 @@ use super::mark::ManifestMark;
 use super::plan::{Cut, Ending, Expectation, Link, LogStart, Plan, Proof, Reached, plan};
 use super::reader::{RecordRef, SegmentReader};
 use super::record::{CLOSE, COMMIT, MANIFEST_MARK, NEWEST_KIND, RECORD_HEADER_LEN};
+use super::salvage::marks;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentInfo};
 use super::writer::{Log, Records};
 use crate::Result;
@@ -30,6 +31,8 @@ use crate::fs::{Fs, Purpose};
 pub(crate) struct Recovered {
     /// Where the next segment starts: at the highest position proved synced.
     pub(crate) next: LogStart,
+    /// Nothing before is needed.
+    start: LogPosition,
     /// Where the log ends: behind its last commit, if that lies in the tail. Marks and a close behind it speak of what
     /// the next manifest replaces.
     pub(crate) end: LogPosition,
@@ -47,10 +50,11 @@ pub(crate) struct Recovered {
 }
 
 impl Recovered {
-    /// The segments that stay, oldest first: all that is in them was synced.
+    /// The segments that stay, oldest first: what is needed of them was synced, their names too. Where the start is all
+    /// that is proved, nothing is needed of them, and nothing says that they were synced.
     pub(crate) fn kept(&self) -> Vec<SegmentInfo> {
         let proved = self.next.position;
-        let kept = self.segments.iter().filter(|segment| segment.start < proved);
+        let kept = self.segments.iter().filter(|segment| segment.start < proved && self.start < proved);
         kept.map(|segment| SegmentInfo { end: segment.end.min(proved), ..*segment }).collect()
     }
 
@@ -96,12 +100,16 @@ pub(crate) fn recover(
             return Err(Error::corruption(FileKind::Log.path(dir, last), replayed.end_offset, reason));
         }
     };
+    // Marks that replay has not come to are as true as others.
+    let is_whole = reached.live == plan.chain.len() && !replayed.torn && plan.damaged.is_empty();
+    let marked = if is_whole { None } else { marks(fs, dir)?.furthest };
     let mut recovered = Recovered {
         next: LogStart { ordinal: next_ordinal, position: proved },
+        start: expectation.start.position,
         end: replayed.worth.max(proved),
         cut,
         dead: numbers,
-        manifest_proof: replayed.manifest_proof,
+        manifest_proof: replayed.manifest_proof.max(marked),
         clean: replayed.closed && !replayed.torn,
         segments: replayed.segments,
     };
@@ -218,8 +226,7 @@ fn replay(
         replayed.closed = false;
         let mut reader = SegmentReader::open(fs, dir, number)?;
         let (from, limit) = bounds(link, expectation);
-        // A file that ends before the start has lost what was synced.
-        let mut offset = from.min(reader.len.max(SEGMENT_HEADER_LEN as u64));
+        let mut offset = from;
         while let Some(record) = reader.record(offset, &header, limit)? {
             let path = || FileKind::Log.path(dir, number);
             let RecordRef { position, kind, end, .. } = record;
@@ -250,7 +257,9 @@ fn replay(
             }
             offset = header.offset_of(end);
         }
-        (replayed.end, replayed.end_offset) = (header.position_at(offset), offset);
+        // What a file that ends before the start has lost is not needed.
+        let in_file = offset.min(reader.len.max(SEGMENT_HEADER_LEN as u64));
+        (replayed.end, replayed.end_offset) = (header.position_at(offset), in_file);
         let (ordinal, start) = (header.ordinal, header.start);
         replayed.segments.push(SegmentInfo { number, ordinal, start, end: replayed.end });
         last = Some((reader, limit));

@@ -79,9 +79,10 @@ impl OpenSegment {
 }
 
 impl Writer {
-    /// How many segments lie wholly before `position`, with one behind them that is durable.
-    fn needless(&self, position: LogPosition) -> usize {
-        let is_needless = |segment: &&SegmentInfo| segment.end <= position && segment.ordinal < self.durable_ordinal;
+    /// How many segments lie wholly before `start`, and either before the one that it names or before a durable one.
+    fn needless(&self, start: LogStart) -> usize {
+        let kept_from = start.ordinal.max(self.durable_ordinal);
+        let is_needless = |segment: &&SegmentInfo| segment.end <= start.position && segment.ordinal < kept_from;
         self.segments.iter().take_while(is_needless).count()
     }
 }
@@ -254,7 +255,7 @@ impl Log {
         LogPosition(self.end.load(Ordering::Acquire))
     }
 
-    /// All before is on stable storage.
+    /// All before that is needed is on stable storage.
     pub(crate) fn synced(&self) -> LogPosition {
         LogPosition(self.synced.load(Ordering::Acquire))
     }
@@ -306,17 +307,20 @@ impl Log {
     }
 
     /// Whether [`remove_before`](Self::remove_before) would remove anything.
-    pub(crate) fn has_before(&self, position: LogPosition) -> bool {
-        self.writer.lock().needless(position) > 0
+    pub(crate) fn has_before(&self, start: LogStart) -> bool {
+        self.writer.lock().needless(start) > 0
     }
 
-    /// Removes the segments that lie wholly before `position`, once what follows them is durable: a power cut must not
-    /// leave neither. So never the active one. One whose removal failed stays in the list; the first error is returned.
-    pub(crate) fn remove_before(&self, position: LogPosition) -> Result<()> {
+    /// Removes the segments that lie wholly before `start`, which the manifest must say durably; nothing syncs them any
+    /// more. Never one that a power cut would have to leave, since the manifest expects that or a later one: so never
+    /// the active one. One whose removal failed stays in the list; the first error is returned.
+    pub(crate) fn remove_before(&self, start: LogStart) -> Result<()> {
         let removable: Vec<SegmentInfo> = {
             let mut writer = self.writer.lock();
-            let count = writer.needless(position);
-            let removable = writer.segments.drain(..count).collect();
+            let count = writer.needless(start);
+            let removable: Vec<_> = writer.segments.drain(..count).collect();
+            let oldest = writer.segments.first().map_or(0, |first| first.ordinal);
+            writer.open.retain(|segment| segment.header.ordinal >= oldest);
             self.note_start(&writer);
             removable
         };

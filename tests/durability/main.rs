@@ -6,6 +6,7 @@ mod files;
 mod specimen;
 #[path = "../support/mod.rs"]
 mod support;
+mod unsynced;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

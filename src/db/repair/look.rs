@@ -237,7 +237,7 @@ fn look_at_log(place: &Place, state: Option<&ManifestState>, exact: bool) -> Res
         match recovered {
             Ok(recovered) if is_intact_before_start(place, &expected, &recovered)? => {
                 evidence.whole_from = Some(expected.start.position);
-                // What tables cover was synced before they were named (L4), so it is there.
+                // What tables cover was synced before they were named, or the log begins behind it (L4).
                 evidence.whole_until = LogPosition(u64::MAX);
                 return Ok((evidence, None));
             }
@@ -252,11 +252,11 @@ fn look_at_log(place: &Place, state: Option<&ManifestState>, exact: bool) -> Res
     Ok((evidence, Some(salvaged)))
 }
 
-/// Whether the oldest segment is intact also where tables cover it: an opening does not ask, but verification does.
+/// Whether the oldest segment is intact also where tables cover it: an opening does not ask, but verification does. If
+/// nothing behind the start is proved, neither is anything before: an opening lets the segment go.
 fn is_intact_before_start(place: &Place, expected: &Expectation, recovered: &Recovered) -> Result<bool> {
-    let Some(first) = recovered.segments.first().filter(|first| first.ordinal == expected.start.ordinal) else {
-        return Ok(true);
-    };
+    let kept = recovered.kept();
+    let Some(first) = kept.first().filter(|first| first.ordinal == expected.start.ordinal) else { return Ok(true) };
     let start = LogStart { position: first.start, ..expected.start };
     let expected = Expectation { start, ..expected.clone() };
     match log::recover(&*place.fs, &place.dir, &expected, &mut |_| Ok(())) {

@@ -67,7 +67,7 @@ impl Life {
                     (self.state.log.start_ordinal, self.state.log.start_position) = (start.ordinal, start.position.0);
                     self.state.log.cuts.retain(|cut| cut.next_ordinal > start.ordinal);
                     self.state.log.proved = self.log.proof();
-                    self.log.remove_before(start.position).unwrap();
+                    self.log.remove_before(start).unwrap();
                 }
             }
             12 => self.state.log.proved = self.log.proof(),

@@ -132,19 +132,21 @@ impl World {
             16 => drop(log.mark_manifest(&mark(u64::from(self.made), 5))?),
             17 => self.manifest.proved = log.proof(),
             18 => {
-                // A flush covers some of what is synced (L4).
-                let synced = self.synced_commits(log);
+                // A flush covers some of what is synced, or lets go what it covers (L4).
                 let from = self.history.partition_point(|commit| commit.end <= self.manifest.start.position);
-                if from < synced {
-                    let covered = &self.history[self.random.random_range(from..synced)];
-                    let start = log.start_at(covered.end);
+                let most = if self.chance(50) { self.synced_commits(log) } else { self.history.len() };
+                if from < most {
+                    let covered = self.random.random_range(from..most);
+                    // Tables hold it.
+                    self.synced = self.synced.max(covered + 1);
+                    let start = log.start_at(self.history[covered].end);
                     assert!(start.ordinal >= self.manifest.start.ordinal);
                     self.manifest.start = start;
                     self.manifest.cuts.retain(|cut| cut.ordinal >= start.ordinal);
                     self.manifest.proved = log.proof();
                 }
             }
-            _ => log.remove_before(self.manifest.start.position)?,
+            _ => log.remove_before(self.manifest.start)?,
         }
         Ok(())
     }

@@ -236,18 +236,26 @@ fn old_bytes_of_another_file_are_not_replayed() {
 }
 
 #[test]
-fn a_file_shorter_than_the_start_that_is_needed_is_damaged() {
+fn a_file_shorter_than_the_start_is_damaged_only_if_something_behind_is_proved() {
     let fs = mem_fs();
     let log = fresh(&fs, 1000);
     commit(&log, b"flushed");
-    log.sync_through(log.end()).unwrap();
     let start = log.start_at(log.end());
+    let needed = commit(&log, b"needed");
+    log.sync_through(needed.end).unwrap();
     let file = path_of(FileNumber(1));
     let bytes = fs.read_file(&file).unwrap();
     for len in SEGMENT_HEADER_LEN..SEGMENT_HEADER_LEN + usize::try_from(start.position.0).unwrap() {
         fs.write_file(&file, &bytes[..len]).unwrap();
-        let (path, offset, _) = corruption(replay(&fs, &expecting(start, Proof::default())));
+        let (path, offset, _) = corruption(replay(&fs, &expecting(start, log.proof())));
         assert_eq!((path, offset), (file.clone(), len as u64));
+        // It was never synced: tables hold what it has lost (L4), and it goes.
+        let (recovered, commits) = replay(&fs, &expecting(start, Proof::default())).unwrap();
+        assert_eq!(
+            (commits.len(), recovered.end, recovered.next),
+            (0, start.position, LogStart { ordinal: 2, ..start })
+        );
+        assert_eq!((recovered.kept().len(), recovered.dead), (0, vec![FileNumber(1)]));
     }
 }
 

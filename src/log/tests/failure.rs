@@ -86,10 +86,10 @@ fn a_segment_that_cannot_be_removed_stays_listed_and_the_log_goes_on() {
     log.sync_through(log.end()).unwrap();
     let segments = log.segments();
     fs.inject(Fault { nth: 1, ..fault(Operation::Remove) });
-    assert!(matches!(log.remove_before(log.end()), Err(Error::Io { .. })));
+    assert!(matches!(log.remove_before(log.start_at(log.end())), Err(Error::Io { .. })));
     assert_eq!(log.segments(), segments[1..]);
     let last = commit(&log, b"last");
-    log.remove_before(last.position).unwrap();
+    log.remove_before(log.start_at(last.position)).unwrap();
     log.sync_through(last.end).unwrap();
     assert_eq!(replay(fs.inner(), &expecting(log.start_at(last.position), log.proof())).unwrap().1, [last]);
 }
@@ -101,7 +101,7 @@ fn a_file_that_is_gone_already_counts_as_removed() {
     (0..6).for_each(|i| drop(commit(&log, &[i; 50])));
     log.sync_through(log.end()).unwrap();
     fs.remove(Purpose::Log, &path_of(FileNumber(2))).unwrap();
-    log.remove_before(log.end()).unwrap();
+    log.remove_before(log.start_at(log.end())).unwrap();
     assert_eq!(log.segments().len(), 1);
 }
 

@@ -272,30 +272,31 @@ fn segments_wholly_before_a_position_are_removed_but_never_the_active_one() {
     let fs = mem_fs();
     let log = fresh(&fs, 200);
     let commits: Vec<_> = (0..12).map(|i| commit(&log, &[i; 50])).collect();
-    // Not synced, not removed.
-    log.remove_before(log.end()).unwrap();
+    // Not synced, and no later one is named as the start: not removed.
+    log.remove_before(LogStart { position: log.end(), ..BEGIN }).unwrap();
     assert_eq!(log_files(&fs).len(), log.segments().len());
     log.sync_through(log.end()).unwrap();
     let segments = log.segments();
-    log.remove_before(LogPosition(segments[2].end.0 - 1)).unwrap();
+    log.remove_before(log.start_at(LogPosition(segments[2].end.0 - 1))).unwrap();
     assert_eq!(log.segments(), segments[2..]);
     assert_eq!(log.live_bytes(), log.end().0 - segments[2].start.0);
     let needed = commits.iter().filter(|commit| commit.position >= segments[2].start).cloned().collect::<Vec<_>>();
     let start = log.start_at(segments[2].start);
     assert_eq!(replay(&fs, &expecting(start, log.proof())).unwrap().1, needed);
 
-    log.remove_before(log.end()).unwrap();
+    let active = log.start_at(log.end());
+    log.remove_before(active).unwrap();
     assert_eq!(log.segments().len(), 1);
     log.rotate().unwrap();
     log.rotate().unwrap();
     assert_eq!(log.segments().len(), 2);
     log.sync_through(log.end()).unwrap();
-    // Only once what follows is durable, or a power cut would leave neither.
-    log.remove_before(log.end()).unwrap();
+    // Only once what follows is durable, or named as the start: else a power cut would have to leave the one or the other.
+    log.remove_before(LogStart { position: log.end(), ..active }).unwrap();
     assert_eq!(log.segments().len(), 2);
     let last = commit(&log, b"last");
     log.sync_through(log.end()).unwrap();
-    log.remove_before(log.end()).unwrap();
+    log.remove_before(LogStart { position: last.position, ..active }).unwrap();
     assert_eq!((log.segments().len(), log_files(&fs).len()), (1, 1));
     assert_eq!(replay(&fs, &expecting(log.start_at(last.position), log.proof())).unwrap().1, [last]);
 }

@@ -79,7 +79,7 @@ pub const MUTANTS: &[CodeMutant] = mutants![
     "log: the whole log is replayed, also what tables cover", "power-cuts", CUTS, [
         "src/db/open.rs": "if record.position.0 >= covered {" => "if covered < u64::MAX {"];
     "log: a segment goes although another keyspace needs it", "power-cuts", CUTS, [
-        "src/db/flush.rs": "let start = self.log_needed_from(unit);" => "let start = unit.log_end;"];
+        "src/db/flush.rs": "log.start_at(self.log_needed_from(unit))" => "log.start_at(unit.log_end)"];
     "log: a record says that all before it is synced", "power-cuts", CUTS, [
         "src/log/writer.rs": "let header = RecordHeader::of(kind, flags, self.synced(), place" => "let header = RecordHeader::of(kind, flags, self.end(), place"];
     "log: a flush covers what was logged after its memtable was sealed", "power-cuts", CUTS, [
@@ -88,7 +88,12 @@ pub const MUTANTS: &[CodeMutant] = mutants![
     "commit: a synced commit returns before its sync", "power-cuts", CUTS, [
         "src/db/commit.rs": "Some(Unsynced { log, end }) => log.sync_through(end)," => "Some(_) => Ok(()),"];
     "commit: a flush gets ahead of the log", "power-cuts", CUTS, [
-        "src/db/flush.rs": ".and_then(|covered| self.sync_log(covered));" => ".and_then(|_| Ok(self.log()?.proof()));"];
+        "src/db/flush.rs": "if unsynced { log.proof() } else { self.sync_log(covered)? }" => "log.proof()"];
+    "commit: a flush gets ahead of the log where it lets a part of it go", "power-cuts", CUTS, [
+        "src/db/flush.rs": "covered <= start.position && log.has_before(start)" => "covered > LogPosition(0) && log.has_before(start)"];
+    "log: segments stay of which nothing is proved but that nothing before is needed", "power-cuts", CUTS, [
+        "src/log/plan.rs": "link.header.start < end && expectation.start.position < end" => "link.header.start < end",
+        "src/log/recovery.rs": "segment.start < proved && self.start < proved" => "segment.start < proved"];
     "commit: keyspaces that share an unlogged batch are flushed apart", "power-cuts", CUTS, [
         "src/db/flush.rs": "waiting.extend(keyspace.active.links());" => ""];
     "commit: the last timestamp is not kept", "power-cuts", CUTS, [
@@ -128,7 +133,7 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/compaction_job.rs": "vec![Change::KeyspaceFloor { id: job.keyspace, floor: floor.floor }, Change::LogProved(proof)]" => "vec![Change::LogProved(proof)]",
         "src/db/flush.rs": "let floor = Change::KeyspaceFloor { id, floor: self.floor };" => "let floor = Change::KeyspaceFloor { id, floor: 0 * self.floor };"];
     "R1: a floor is kept although commits at or below it may be lost", "power-cuts", CUTS, [
-        "src/db/retention.rs": "self.make_durable(reserved, log_end, |keyspace| keyspace.is_manual(), floor)?;" => "let _ = reserved;"];
+        "src/db/retention.rs": "self.make_durable(reserved, to, |keyspace| keyspace.is_manual(), floor)?;" => "let _ = reserved;"];
     "R2: the floor does not count", "lives", SEEDS, [
         "src/merge/decide.rs": "newer.filter(|&newer| newer <= self.floor)" => "newer"];
     "R2: snapshots do not count", "lives", SEEDS, [

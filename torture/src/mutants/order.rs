@@ -60,17 +60,17 @@ pub const MUTANTS: &[OrderMutant] = mutants![
         "src/db/snapshot.rs": "        let snapshot = Self::registered(session, timestamp, timestamp);\n" => "        let world = engine.world();\n        let floors = world.keyspaces().iter().map(|one| (one.core.id, one.core.floor()));\n        let refused: Vec<_> = floors.filter(|(_, floor)| *floor > timestamp).collect();\n        let snapshot = Self::registered(session, timestamp, timestamp);\n",
         "src/db/snapshot.rs": "        let refused: Vec<_> = snapshot.floors().filter(|(_, floor)| *floor > timestamp).collect();\n" => ""];
     "R1: a merge raises the floor after it has looked at the snapshots", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
-        "src/db/retention.rs": "        core.raise_floor(floor, log_end);\n        Ok(MergeFloor" => "        Ok(MergeFloor",
+        "src/db/retention.rs": "        core.raise_floor(floor, settled.log_end);\n        Ok(MergeFloor" => "        Ok(MergeFloor",
         "src/db/flush.rs": "&|_| self.check_sound())?;" => "&|_| self.check_sound())?;\n            core.raise_floor(floor.floor, floor.log_end);"];
     "R1: a flush looks at the world before it raises the floor", "shuttle", "shuttle_a_merge_knows_every_memtable", [
-        "src/db/flush.rs": "            let floor = self.raise_merge_floor(&core, Some(mem))?;" => "            let world = self.world();\n            let floor = self.raise_merge_floor(&core, Some(mem))?;",
+        "src/db/flush.rs": "            let floor = self.raise_merge_floor(&core, Some((mem, unit.settles())))?;" => "            let world = self.world();\n            let floor = self.raise_merge_floor(&core, Some((mem, unit.settles())))?;",
         "src/db/flush.rs": "            let world = self.world();\n            let Some(keyspace) = world.get(*id) else { continue };" => "            let Some(keyspace) = world.get(*id) else { continue };"];
     "R1: a compaction looks at the world before it raises the floor", "shuttle", "shuttle_a_merge_knows_every_memtable", [
         "src/db/compaction_job.rs": "        let floor = self.raise_merge_floor(&core, None)?;\n        // Looked at after the floor was raised (R1).\n        let world = self.world();" => "        let world = self.world();\n        let floor = self.raise_merge_floor(&core, None)?;"];
     "R1: a merge does not wait for what was admitted at or below its floor", "shuttle", "shuttle_nothing_dead_is_revived", [
         "src/db/retention.rs": "        if !self.in_flight.wait_published(reserved, &self.current.published) {\n            self.check_sound()?;\n            return Err(Error::Closed);\n        }\n        core.raise_floor" => "        core.raise_floor"];
     "R1: commits are admitted below a floor that rises", "shuttle", "shuttle_nothing_dead_is_revived", [
-        "src/db/retention.rs": "        core.raise_admission_floor(floor);\n        let (" => "        let ("];
+        "src/db/retention.rs": "        core.raise_admission_floor(floor);\n        let reserved" => "        let reserved"];
     // Group sync.
     "group sync: two lead at once", "loom", "loom_all_who_wait_for_a_sync", [
         "src/log/group.rs": "            state.leading = true;\n" => ""];
