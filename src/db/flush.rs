@@ -210,9 +210,8 @@ impl Engine {
         let mut flushed = Vec::new();
         let written = self.write_tables(unit, &mut flushed).and_then(|covered| {
             let start = log.start_at(self.log_needed_from(unit));
-            // L4: what the tables hold must not be ahead of the log, unless the log begins behind it. Where no segment
-            // goes by that, what it holds would be synced soon all the same.
-            let unsynced = covered <= start.position && log.has_before(start);
+            // L4: what the tables hold must not be ahead of the log, unless the log begins behind it.
+            let unsynced = covered <= start.position;
             let proof = if unsynced { log.proof() } else { self.sync_log(covered)? };
             Ok((start, unsynced, proof))
         });
