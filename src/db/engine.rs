@@ -361,7 +361,7 @@ impl Engine {
     }
 
     /// A call on `log` has failed. Where that log was replaced by `resume` meanwhile the database has not.
-    fn fail_log(&self, log: &Arc<Log>, error: Error) -> Error {
+    pub(crate) fn fail_log(&self, log: &Arc<Log>, error: Error) -> Error {
         self.fail_if(error, || self.log_if_any().is_none_or(|current| Arc::ptr_eq(&current, log)))
     }
 

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeSet;
 
-use super::engine::{CommitState, Engine};
+use super::engine::{CommitState, Engine, ManifestCell};
 use super::keyspace::KeyspaceCore;
 use super::merge_job::{MergeInput, MergeOutcome};
 use super::retention::Settled;
 use super::world::{KeyspaceVersion, Mem};
 use crate::fs::Purpose;
 use crate::log::{Log, LogPosition, LogStart};
-use crate::manifest::{Change, Edit, KeyspaceId, LogState};
+use crate::manifest::{Change, KeyspaceId, LogState};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::Sequence;
 use crate::{Error, Result, Timestamp};
@@ -166,18 +166,28 @@ impl Engine {
 
     /// Removes the segments that lie before the start that the manifest says.
     fn remove_needless_log(&self) -> Result<()> {
-        let (log, start) = (self.log()?, self.log_start());
+        let log = self.log()?;
+        let start = self.log_start();
         if log.has_before(start) {
-            self.put_edit_behind()?;
+            self.prove_manifest(&log)?;
             remove_before(&log, start);
         }
         Ok(())
     }
 
-    /// The manifest's last edit does not count any more if it is damaged later, for then it looks torn; so nothing goes
-    /// by an edit that is the last one.
-    fn put_edit_behind(&self) -> Result<()> {
-        self.edit(|_| Ok(Edit::default()), |world| Ok((world.clone(), ())))
+    /// Makes sure that the manifest cannot lose an edit unnoticed that it has now, whatever happens to the rest of the
+    /// log. Edits at its end that are damaged look torn, and do not count; so before anything relies on an edit that the
+    /// log would not show, it has to be proved.
+    fn prove_manifest(&self, log: &Arc<Log>) -> Result<()> {
+        // Under the lock, as every edit is noted.
+        let cell = self.manifest.lock();
+        let ManifestCell::Writing(manifest) = &*cell else {
+            return self.check_writable().and(Err(Error::ReadOnly));
+        };
+        log.prove_manifest(&manifest.mark()).map_err(|error| match error {
+            Error::Closed => Error::Closed,
+            error => self.fail_log(log, error),
+        })
     }
 
     fn log_start(&self) -> LogStart {
@@ -211,7 +221,8 @@ impl Engine {
         let written = self.write_tables(unit, &mut flushed).and_then(|covered| {
             let start = log.start_at(self.log_needed_from(unit));
             // L4: what the tables hold must not be ahead of the log, unless the log begins behind it.
-            let unsynced = covered <= start.position;
+            let spared = covered.0.saturating_sub(log.synced().0);
+            let unsynced = covered <= start.position && log.is_much(spared);
             let proof = if unsynced { log.proof() } else { self.sync_log(covered)? };
             Ok((start, unsynced, proof))
         });
@@ -242,11 +253,11 @@ impl Engine {
         let written = flushed.iter().map(|one| one.outcome.bytes()).sum();
         self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
         if unsynced {
-            self.put_edit_behind()?;
+            self.prove_manifest(&log)?;
         }
         self.settled.lock().rise(unit.settles());
         if unsynced {
-            remove_before(&log, self.log_start());
+            remove_before(&log, start);
             return Ok(());
         }
         self.remove_needless_log()
@@ -280,7 +291,7 @@ impl Engine {
     }
 }
 
-/// Removes segments, behind two edits.
+/// Removes segments that an edit has made needless which is proved.
 fn remove_before(log: &Log, start: LogStart) {
     let removed = log.remove_before(start);
     removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));

@@ -195,6 +195,32 @@ impl Log {
         Ok(())
     }
 
+    /// Notes how much of a manifest is on stable storage, and returns once that note is as well. What else the log holds is
+    /// not synced for it, if that is much: the note then begins a segment.
+    pub(crate) fn prove_manifest(&self, mark: &ManifestMark) -> Result<()> {
+        let noted = {
+            let mut writer = self.writer.lock();
+            self.failure.check()?;
+            if writer.closed {
+                return Err(Error::Closed);
+            }
+            let synced = self.synced();
+            let unsynced = writer.open.last().map_or(0, |active| self.end().0 - active.header.start.max(synced).0);
+            if self.is_much(unsynced) {
+                self.begin_segment(&mut writer, 0)?;
+            }
+            self.append_to(&mut writer, MANIFEST_MARK, 0, &[&mark.encode()])?;
+            writer.open.last().cloned()
+        };
+        noted.map_or(Ok(()), |noted| self.sync_file(&noted))?;
+        self.sync_names()
+    }
+
+    /// Whether it is worth something to leave so many bytes unsynced.
+    pub(crate) fn is_much(&self, bytes: u64) -> bool {
+        bytes >= self.env.segment_bytes / 4
+    }
+
     /// Notes how much of a manifest is on stable storage: from then on a shorter one is known to be damaged.
     pub(crate) fn mark_manifest(&self, mark: &ManifestMark) -> Result<LogPosition> {
         self.append(MANIFEST_MARK, 0, &[&mark.encode()])
@@ -405,16 +431,10 @@ impl Log {
         };
         let newest = files.last().map_or(0, |last| last.header.ordinal);
         for segment in &files {
-            self.failure.check()?;
-            if let Err(error) = segment.file.sync() {
-                return Err(self.failure.set(Error::io(FileKind::Log.path(&self.env.dir, segment.number), error)));
-            }
-            self.syncs.fetch_add(1, Ordering::Relaxed);
+            self.sync_file(segment)?;
         }
         if newest > named {
-            self.failure.check()?;
-            let synced = self.env.fs.sync_dir(Purpose::Directory, &self.env.dir).at_path(&self.env.dir);
-            synced.map_err(|error| self.failure.set(error))?;
+            self.sync_names()?;
         }
         let mut writer = self.writer.lock();
         // If `resume` has given this log up meanwhile, it may also have begun anew with the directory, and a sync of
@@ -424,6 +444,21 @@ impl Log {
         writer.durable_ordinal = newest;
         self.synced.store(target.0, Ordering::Release);
         Ok(())
+    }
+
+    fn sync_file(&self, segment: &OpenSegment) -> Result<()> {
+        self.failure.check()?;
+        if let Err(error) = segment.file.sync() {
+            return Err(self.failure.set(Error::io(FileKind::Log.path(&self.env.dir, segment.number), error)));
+        }
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        self.failure.check()?;
+        let synced = self.env.fs.sync_dir(Purpose::Directory, &self.env.dir).at_path(&self.env.dir);
+        synced.map_err(|error| self.failure.set(error))
     }
 }
 

@@ -81,7 +81,9 @@ fn what_a_flush_makes_needless_is_never_synced() {
             if handles.db.metrics().flushes > before {
                 flushed = n - 14;
             }
-            assert_eq!(handles.db.metrics().log_syncs, 0, "{retention:?} {n}");
+            // One for the edit's mark, in a segment that it begins.
+            let metrics = handles.db.metrics();
+            assert!(metrics.log_syncs <= metrics.flushes, "{retention:?} {n}");
         }
         let metrics = handles.db.metrics();
         assert!(metrics.flushes > 20 && metrics.compactions > 2 && most < 10 && segments(&fs) < most, "{most}");
