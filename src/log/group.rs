@@ -10,11 +10,10 @@
 //!
 //! Among threads that commit one time after the other that alone makes two groups, which take turns: one commits anew
 //! while the other's sync runs. Each commit then waits for a sync that is not its own. So a leader first gives those who
-//! were woken just now the time to come back, half as long as the last sync took at most, and all share one sync. Where
-//! that was in vain, for they do something else between their commits, the next leaders do not wait, and ever more of
-//! them the more often it was. PostgreSQL and MySQL let the user set such a delay; here the group itself says what it is
-//! worth. It costs no commit more than that half, and changes nothing else: the leader syncs what is there when it
-//! begins.
+//! were woken just now the time to come back, as long as the last sync took at most, and all share one sync. Where that
+//! was in vain, for they do something else between their commits, the next leaders do not wait, and ever more of them the
+//! more often it was. PostgreSQL and MySQL let the user set such a delay; here the group itself says what it is worth. It
+//! costs no commit more than that, and changes nothing else: the leader syncs what is there when it begins.
 
 use std::time::{Duration, Instant};
 
@@ -75,7 +74,7 @@ impl GroupSync {
             state = self.state.lock();
             state.leading = false;
             state.around = group + state.waiting;
-            state.patience = (took / 2).min(LONGEST_WAIT);
+            state.patience = took.min(LONGEST_WAIT);
             self.led.notify_all();
             result?;
         }
