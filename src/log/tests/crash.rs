@@ -129,6 +129,7 @@ impl World {
             10..14 => log.sync_through(log.end())?,
             14 => log.sync_through(LogPosition(log.end().0 / 2))?,
             15 => log.rotate()?,
+            16 if self.chance(50) => log.prove_manifest(&mark(u64::from(self.made), 5))?,
             16 => drop(log.mark_manifest(&mark(u64::from(self.made), 5))?),
             17 => self.manifest.proved = log.proof(),
             18 => {

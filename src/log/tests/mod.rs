@@ -13,7 +13,7 @@ use super::*;
 use crate::Result;
 use crate::error::Error;
 use crate::format::{FileKind, FileNumber, MAY_SKIP};
-use crate::fs::{FaultFs, Fs, MemFs, Operation, Purpose, StdFs};
+use crate::fs::{FaultFs, Fs, MemFs, Operation, PowerCut, Purpose, StdFs};
 use crate::sync::{Arc, AtomicU64, Ordering, spawn};
 
 const DIR: &str = "/db";
@@ -344,6 +344,27 @@ fn the_directory_is_synced_once_a_segment_and_before_its_records_count() {
     assert_eq!(operations(b"second"), [Append, Sync]);
     assert_eq!(operations(&[0; 150]), [Create, Append, Append, Sync, Sync, SyncDir]);
     assert_eq!(operations(b"fourth"), [Create, Append, Append, Sync, Sync, SyncDir]);
+}
+
+#[test]
+fn a_mark_that_is_proved_survives_by_itself() {
+    // S28
+    let fs = mem_fs();
+    let log = fresh(&fs, 1000);
+    (0..8).for_each(|i| drop(commit(&log, &[i; 50])));
+    // Much is not synced: the mark begins a segment, and only that is synced.
+    log.prove_manifest(&mark(9, 1234)).unwrap();
+    assert_eq!((log.segments().len(), log.syncs(), log.synced()), (2, 1, LogPosition(0)));
+    let (recovered, commits) = replay(&fs.power_cut(PowerCut::Lose), &from_begin()).unwrap();
+    assert_eq!((commits.len(), recovered.manifest_proof), (0, Some((FileNumber(9), 1234))));
+    // Little is not.
+    log.sync_through(log.end()).unwrap();
+    log.prove_manifest(&mark(9, 2345)).unwrap();
+    assert_eq!(log.segments().len(), 2);
+    let (recovered, commits) = replay(&fs.power_cut(PowerCut::Lose), &from_begin()).unwrap();
+    assert_eq!((commits.len(), recovered.manifest_proof), (8, Some((FileNumber(9), 2345))));
+    log.close().unwrap();
+    assert!(matches!(log.prove_manifest(&mark(9, 3456)), Err(Error::Closed)));
 }
 
 fn mark(manifest: u64, len: u64) -> ManifestMark {
