@@ -252,15 +252,15 @@ impl Engine {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let written = flushed.iter().map(|one| one.outcome.bytes()).sum();
         self.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
-        if unsynced {
+        let relied_on = unsynced || log.has_before(start);
+        if relied_on {
             self.prove_manifest(&log)?;
         }
         self.settled.lock().rise(unit.settles());
-        if unsynced {
+        if relied_on {
             remove_before(&log, start);
-            return Ok(());
         }
-        self.remove_needless_log()
+        Ok(())
     }
 
     /// Writes the memtables of a unit to tables, and says how far the log must be durable once they are named.
@@ -291,7 +291,7 @@ impl Engine {
     }
 }
 
-/// Removes segments that an edit has made needless which is proved.
+/// Removes segments that were made needless by an edit that is proved.
 fn remove_before(log: &Log, start: LogStart) {
     let removed = log.remove_before(start);
     removed.unwrap_or_else(|error| tracing::warn!(%error, "an old log segment could not be removed"));

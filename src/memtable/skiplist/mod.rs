@@ -146,9 +146,10 @@ impl SkipList {
         });
         let height = height_of(stamp.sequence);
         let goal = self.goal(Place::at(key, stamp.timestamp, stamp.sequence));
-        if let Some(landmarks) = self.landmarks_for(&goal).filter(|_| CAN_FETCH) {
+        let landmarks = self.landmarks_for(&goal).filter(|_| CAN_FETCH);
+        if let Some(landmark) = landmarks.and_then(|landmarks| landmarks.near(goal.partial)) {
             // It comes while the entry is written.
-            fetch(landmarks.near(goal.partial).map_or(ptr::null(), |landmark| landmark.entry()));
+            fetch(landmark.entry());
         }
         let header = Draft { key, stamp, value, expires_at }.write(&self.arena, height);
         // SAFETY: just written, in the arena of this list.
