@@ -224,7 +224,7 @@ fn a_closed_log_is_clean_and_proved_whole() {
     assert!(matches!(log.rotate(), Err(Error::Closed)));
     log.close().unwrap();
     assert_eq!(log.synced(), log.end());
-    let (recovered, _) = replay(&fs.power_cut(crate::fs::PowerCut::Lose), &from_begin()).unwrap();
+    let (recovered, _) = replay(&fs.power_cut(PowerCut::Lose), &from_begin()).unwrap();
     assert!(recovered.clean && !recovered.has_tail());
 
     // Going on makes it unclean again, until it is closed again.
@@ -319,7 +319,7 @@ fn threads_that_sync_together_find_their_records_durable() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let lost = fs.inner().power_cut(crate::fs::PowerCut::Lose);
+    let lost = fs.inner().power_cut(PowerCut::Lose);
     let (_, commits) = replay(&lost, &from_begin()).unwrap();
     for thread in 0..6 {
         let of_thread: Vec<_> = commits.iter().filter(|c| c.flags == thread).map(|c| c.payload[0]).collect();
