@@ -40,7 +40,7 @@ fn blocks(c: &mut Criterion) {
             black_box(builder.build(&rows));
         });
     });
-    let block = Block::parse(payload.clone()).unwrap();
+    let block = Block::parse(&payload).unwrap();
     probe(&mut group, "find present", inputs::present(BLOCK_ROWS), true, |key| block.find(key).unwrap());
     probe(&mut group, "find absent", inputs::absent(BLOCK_ROWS), false, |key| block.find(key).unwrap());
 
@@ -69,7 +69,7 @@ fn filters(c: &mut Criterion) {
     let mut group = c.benchmark_group("filter");
     group.sample_size(20).throughput(Throughput::Elements(ROWS as u64));
     group.bench_function("build", |b| b.iter(|| layers::build_filter(10.0, &keys)));
-    let filter = Filter::parse(layers::build_filter(10.0, &keys).into()).unwrap();
+    let filter = Filter::parse(&layers::build_filter(10.0, &keys)).unwrap();
     probe(&mut group, "probe present", inputs::present(ROWS), true, |key| filter.may_contain(key));
     probe(&mut group, "probe absent", inputs::absent(ROWS), false, |key| filter.may_contain(key));
 }

@@ -68,9 +68,10 @@
 //!
 //! # What things cost
 //!
-//! - A point read takes no lock but those of the block cache. It looks into the memtables, then at most at one table of
-//!   each level and the few of level 0, whose filters (in memory, some 10 bits a key) spare most of them. Reads of the
-//!   present do not pass over history: old versions lie in blocks of their own.
+//! - A point read takes no lock, but where it has to load a block. It looks into the memtables, then at most at one table
+//!   of each level and the few of level 0, whose filters (in memory, some 10 bits a key) spare most of them. Reads of the
+//!   present do not pass over history: old versions lie in blocks of their own. [`Keyspace::multi_get`] waits for the
+//!   memory of several keys at once.
 //! - A read as of a time searches the versions of its key by timestamp; it does not step over them.
 //! - A range delete is one tombstone, however many keys it hides, until compaction removes them.
 //! - A clone of a handle or of a [`Slice`] is O(1); a snapshot looks once at each keyspace. A `Slice` of more than 30
@@ -88,7 +89,7 @@
 //! [`MemFs`] keeps a database in memory and can lose power, [`FaultFs`] makes calls fail, [`ManualTime`] and
 //! [`Background::Stepped`] make a run depend on nothing but the calls made.
 
-// `unsafe` stands in two places only: `fs/mapped.rs`, and `memtable/skiplist/`.
+// `unsafe` stands in three places only: `fs/mapped.rs`, `memtable/skiplist/`, and `prefetch.rs`.
 #[forbid(unsafe_code)]
 mod compaction;
 #[forbid(unsafe_code)]
@@ -115,6 +116,7 @@ mod memtable;
 mod merge;
 #[forbid(unsafe_code)]
 mod options;
+mod prefetch;
 #[forbid(unsafe_code)]
 mod seam;
 #[forbid(unsafe_code)]

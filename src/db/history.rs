@@ -90,9 +90,9 @@ impl Changes {
         if retained != 0 && *range.start() <= retained {
             return Err(Error::BelowRetained { requested: *range.start(), retained });
         }
-        let memtables = version.filled_memtables();
+        let memtables: Vec<_> = version.filled_memtables().collect();
         let ranges = ranges(version, &memtables, horizon.sequence)?;
-        let sources = read::within(read::sources(version, &memtables, horizon.sequence), &range);
+        let sources = read::within(read::sources(version, memtables, horizon.sequence), &range);
         let inner = merge::Changes::new(sources, ranges, *range.start(), *range.end());
         Ok(Self(WhileOpen::new(session, Some(inner))))
     }

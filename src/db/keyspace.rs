@@ -217,7 +217,8 @@ impl Keyspace {
         self.get(key).map(|value| value.is_some())
     }
 
-    /// The newest values of several keys, in their order, all at one timestamp.
+    /// The newest values of several keys, in their order, all at one timestamp. Faster than as many calls of
+    /// [`get`](Self::get): what lookups wait for in memory, those of several keys wait for together.
     ///
     /// # Errors
     /// See the type's documentation.

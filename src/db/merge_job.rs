@@ -81,7 +81,7 @@ impl MergeInput {
 
     /// All memtables, as far as `visible`, to one table of level 0, by the floor that stands.
     pub(crate) fn flush_all(keyspace: &KeyspaceVersion, visible: Sequence, log_end: LogPosition) -> Self {
-        let mems = keyspace.filled_memtables();
+        let mems: Vec<_> = keyspace.filled_memtables().collect();
         Self {
             collect: CollectInput {
                 sources: mems.iter().map(|mem| read::memtable(mem, visible)).collect(),

@@ -3,11 +3,11 @@
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use super::current::Horizon;
-use super::world::{KeyspaceVersion, Mem};
+use super::world::{KeyspaceVersion, Mem, TableTree};
 use crate::memtable::MemtableCursor;
 use crate::merge::{Lookup, MergingCursor};
 use crate::sync::Arc;
-use crate::table::{RunCursor, Table};
+use crate::table::{Ahead, HashedKey, RunCursor, Table};
 use crate::version::{KeyCursor, Sequence, Stamp, StoredVersion, VersionRef};
 use crate::{Error, Result, Slice, Timestamp};
 
@@ -44,7 +44,19 @@ impl Target {
         keys: impl IntoIterator<Item = K>,
         at: At,
     ) -> Result<Vec<Option<Slice>>> {
-        keys.into_iter().map(|key| self.get(key.as_ref(), at)).collect()
+        let keys: Vec<K> = keys.into_iter().collect();
+        let mut values = Vec::with_capacity(keys.len());
+        for some in keys.chunks(FETCHED_AHEAD) {
+            if let Self::Keyspace { version, .. } = self
+                && some.len() > 1
+            {
+                fetch_ahead(version, some);
+            }
+            for key in some {
+                values.push(self.get(key.as_ref(), at)?);
+            }
+        }
+        Ok(values)
     }
 
     /// A cursor over all sources, for reads at a timestamp.
@@ -56,9 +68,29 @@ impl Target {
     pub(crate) fn sources(&self) -> Vec<Source> {
         match self {
             Self::Empty => Vec::new(),
-            Self::Keyspace { version, horizon } => sources(version, &version.filled_memtables(), horizon.sequence),
+            Self::Keyspace { version, horizon } => sources(version, version.filled_memtables(), horizon.sequence),
         }
     }
+}
+
+/// So many keys of a `multi_get` are looked up at once: what is fetched for them stays in the nearest caches.
+const FETCHED_AHEAD: usize = 32;
+
+/// A lookup waits for one line of memory after the other, and each says where the next is. Lookups of several keys can
+/// wait for theirs together: every step is taken for all keys before the next one is.
+fn fetch_ahead<K: AsRef<[u8]>>(version: &KeyspaceVersion, keys: &[K]) {
+    for ahead in [Ahead::Filter, Ahead::Block, Ahead::Directory] {
+        for key in keys {
+            let key = HashedKey::from(key);
+            tables_for_key(&version.tree, key.key).for_each(|table| table.fetch(key, ahead));
+        }
+    }
+}
+
+/// The tables that can hold `key`, newest first.
+fn tables_for_key<'a>(tree: &'a TableTree, key: &'a [u8]) -> impl Iterator<Item = &'a Arc<Table>> {
+    let newer = tree.level(0).iter().filter(|table| table.meta().contains(key));
+    newer.chain((1..crate::manifest::LEVELS).filter_map(|level| tree.level_for_key(level, key)))
 }
 
 /// Refuses a timestamp below the floor. Called after the version was loaded: a floor is raised before a tree by which
@@ -100,6 +132,9 @@ pub(crate) fn newest_timestamp(
     Ok((floor, lookup.newest_retained(floor)))
 }
 
+/// So many tables' filters are waited for together.
+const FEW: usize = 8;
+
 /// Asks one source after the other, newest first, until no older one can have a newer version (T2).
 fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: Timestamp) -> Result<Lookup> {
     let mut lookup = Lookup::new(timestamp);
@@ -114,16 +149,23 @@ fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: T
             return Ok(lookup);
         }
     }
-    let newer = version.tree.level(0).iter().filter(|table| table.meta().contains(key));
-    let lower = (1..crate::manifest::LEVELS).filter_map(|level| version.tree.level_for_key(level, key));
-    for table in newer.chain(lower) {
+    let key = HashedKey::from(key);
+    let mut others = tables_for_key(&version.tree, key.key);
+    let mut first = [None; FEW];
+    for table in &mut first {
+        *table = others.next().inspect(|table| table.fetch(key, Ahead::Filter));
+        if table.is_none() {
+            break;
+        }
+    }
+    for table in first.into_iter().flatten().chain(others) {
         let meta = table.meta();
         if !lookup.wants(meta.min_timestamp, meta.max_timestamp) {
             continue;
         }
         let tombstone = match meta.range_tombstones {
             0 => None,
-            _ => table.reader()?.range_tombstones().covering(key, timestamp),
+            _ => table.reader()?.range_tombstones().covering(key.key, timestamp),
         };
         if lookup.offer(table.get(key, timestamp)?, tombstone) {
             break;
@@ -141,10 +183,19 @@ pub(crate) enum Source {
 }
 
 /// Every source of a keyspace in the order of arrival, newest first (T2), as far as `visible`: `memtables` and all tables.
-pub(crate) fn sources(version: &KeyspaceVersion, memtables: &[&Arc<Mem>], visible: Sequence) -> Vec<Source> {
-    let memtables = memtables.iter().map(|mem| memtable(mem, visible));
-    memtables.chain(table_sources(&version.tree)).collect()
+pub(crate) fn sources<'a>(
+    version: &KeyspaceVersion,
+    memtables: impl IntoIterator<Item = &'a Arc<Mem>>,
+    visible: Sequence,
+) -> Vec<Source> {
+    let mut sources = Vec::with_capacity(SOURCES);
+    sources.extend(memtables.into_iter().map(|mem| memtable(mem, visible)));
+    sources.extend(table_sources(&version.tree));
+    sources
 }
+
+/// Most trees have no more sources.
+const SOURCES: usize = 4;
 
 /// The same sources, in which tables and blocks without a timestamp in the range are passed over.
 pub(crate) fn within(mut sources: Vec<Source>, range: &RangeInclusive<Timestamp>) -> Vec<Source> {
@@ -160,19 +211,15 @@ pub(crate) fn memtable(mem: &Arc<Mem>, visible: Sequence) -> Source {
     Source::Memtable(mem.entries.cursor(visible))
 }
 
-fn table_sources(tree: &super::world::TableTree) -> impl Iterator<Item = Source> {
-    let newest = tree.level(0).iter().map(|table| run(vec![Arc::clone(table)]));
-    let levels = tree.levels().skip(1).filter(|level| !level.is_empty()).map(|level| run(level.to_vec()));
+fn table_sources(tree: &TableTree) -> impl Iterator<Item = Source> {
+    let newest = tree.level(0).iter().map(|table| Source::Run(RunCursor::one(Arc::clone(table))));
+    let levels = tree.runs().filter(|level| !level.is_empty()).map(|level| Source::Run(RunCursor::new(level.clone())));
     newest.chain(levels)
 }
 
-fn run(tables: Vec<Arc<Table>>) -> Source {
-    Source::Run(RunCursor::new(tables))
-}
-
-/// The same for a merge, which reads everything once and leaves the block cache to readers.
+/// For a merge, which reads everything once and leaves the block cache to readers: tables in key order.
 pub(crate) fn run_for_merge(tables: Vec<Arc<Table>>) -> Source {
-    Source::Run(RunCursor::for_merge(tables))
+    Source::Run(RunCursor::for_merge(Arc::new(tables)))
 }
 
 macro_rules! on_source {
@@ -219,6 +266,10 @@ impl KeyCursor for Source {
 
     fn older_version(&mut self) -> Result<Option<VersionRef<'_>>> {
         on_source!(self, cursor => cursor.older_version())
+    }
+
+    fn version(&self) -> Option<VersionRef<'_>> {
+        on_source!(self, cursor => cursor.version())
     }
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {

@@ -63,7 +63,7 @@ impl Engine {
         let world = self.world();
         let start = self.log_successor();
         let mut flushed: Vec<(KeyspaceId, MergeOutcome)> = Vec::new();
-        for keyspace in world.keyspaces().iter().filter(|one| !one.filled_memtables().is_empty()) {
+        for keyspace in world.keyspaces().iter().filter(|one| one.filled_memtables().next().is_some()) {
             let input = MergeInput::flush_all(keyspace, horizon.sequence, start.position);
             let made = self.run_merge(input, Purpose::Flush, &|_| self.check_open());
             flushed.push((keyspace.core.id, made.inspect_err(|_| give_up(&flushed))?));

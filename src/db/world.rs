@@ -118,8 +118,8 @@ impl KeyspaceVersion {
 
     /// The memtables that hold anything now, newest first. One that is empty may not be so a moment later: who numbers
     /// sources by it asks once.
-    pub(crate) fn filled_memtables(&self) -> Vec<&Arc<Mem>> {
-        self.memtables().filter(|mem| !mem.entries.is_empty()).collect()
+    pub(crate) fn filled_memtables(&self) -> impl Iterator<Item = &Arc<Mem>> {
+        self.memtables().filter(|mem| !mem.entries.is_empty())
     }
 
     /// This version with the active memtable sealed and a new one in its place.

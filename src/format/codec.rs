@@ -114,9 +114,21 @@ fn append(out: &mut Vec<u8>, room: usize, fill: impl FnOnce(&mut [u8]) -> Option
 
 /// What [`Compression::compress`] was given. The result has at most `max_len` bytes, and no more are allocated for it
 /// whatever `input` claims (S27).
+#[cfg(any(test, fuzzing, feature = "bench-layers"))]
 pub(crate) fn decompress(codec: u8, input: &[u8], max_len: usize) -> Result<Vec<u8>, Reason> {
+    decompress_in(codec, input, max_len, &mut Vec::new()).map(<[u8]>::to_vec)
+}
+
+/// The same, where it lies or in `room`, whose contents do not matter: who has room left over from before spares taking
+/// memory, and filling it with zeros.
+pub(crate) fn decompress_in<'a>(
+    codec: u8,
+    input: &'a [u8],
+    max_len: usize,
+    room: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Reason> {
     if codec == NONE {
-        return if input.len() <= max_len { Ok(input.to_vec()) } else { Err("block is longer than it may be".into()) };
+        return if input.len() <= max_len { Ok(input) } else { Err("block is longer than it may be".into()) };
     }
     let mut decoder = Decoder::new(input);
     let len = decoder.varint_usize().map_err(|_| "compressed block has no proper length")?;
@@ -124,26 +136,27 @@ pub(crate) fn decompress(codec: u8, input: &[u8], max_len: usize) -> Result<Vec<
         return Err("block is longer than it may be".into());
     }
     let compressed = decoder.rest();
-    match codec {
-        LZ4 => {
-            let mut out = vec![0; len];
-            match decompress_into(compressed, &mut out) {
-                Ok(written) if written == len => Ok(out),
-                Ok(_) => Err("compressed block is shorter than it says".into()),
-                Err(_) => Err("block is not proper lz4".into()),
-            }
-        }
+    let written = match codec {
+        LZ4 => decompress_into(compressed, first(room, len)).map_err(|_| "block is not proper lz4")?,
         ZSTD => ZSTD_DECODER.with_borrow_mut(|decoder| {
-            let mut out = Vec::new();
+            room.clear();
             let decoder = decoder.get_or_insert_default();
-            match decoder.decompress_into_with_limit(compressed, &mut out, len) {
-                Ok(written) if written == len => Ok(out),
-                Ok(_) => Err("compressed block is shorter than it says".into()),
-                Err(_) => Err("block is not proper zstd".into()),
-            }
-        }),
-        _ => Err(Reason::unknown("block of unknown codec", codec)),
+            decoder.decompress_into_with_limit(compressed, room, len).map_err(|_| "block is not proper zstd")
+        })?,
+        _ => return Err(Reason::unknown("block of unknown codec", codec)),
+    };
+    if written != len {
+        return Err("compressed block is shorter than it says".into());
     }
+    Ok(room.get(..len).unwrap_or_default())
+}
+
+/// The first `len` bytes of `room`, which grows to them if it has to.
+pub(crate) fn first(room: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if room.len() < len {
+        room.resize(len, 0);
+    }
+    room.get_mut(..len).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub(crate) use checksum::{checksum, checksum_on};
 pub(crate) use names::{FileKind, FileNumber, parse_file_name};
 
 /// The version of everything on disk. A change to any format raises it; until the first release older ones are refused.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// File numbers, ordinals and positions stay below this. No database gets there by itself, and whatever is added to
 /// one that was read still fits.

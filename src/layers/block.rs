@@ -1,7 +1,5 @@
 //! Data blocks: as a table's writer fills them, and as a point read searches them.
 
-use ::bytes::Bytes;
-
 use super::{Row, touch};
 use crate::table::{DataBlock, DataBlockBuilder};
 use crate::{Error, Result};
@@ -35,7 +33,7 @@ impl Block {
     ///
     /// # Errors
     /// They are not that of a block.
-    pub fn parse(bytes: Bytes) -> Result<Self> {
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         DataBlock::parse(bytes, 0).map(Self).map_err(Error::invalid)
     }
 
@@ -45,7 +43,7 @@ impl Block {
     /// The block is damaged.
     pub fn find(&self, key: &[u8]) -> Result<bool> {
         let row = self.0.find(key).map_err(Error::invalid)?;
-        let value = row.as_ref().and_then(|row| row.version.borrow(&self.0.bytes).value);
+        let value = row.as_ref().and_then(|row| row.version.borrow(self.0.bytes()).value);
         value.inspect(|value| touch(value.bytes));
         Ok(value.is_some())
     }

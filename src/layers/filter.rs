@@ -1,7 +1,5 @@
 //! The filter of a table.
 
-use ::bytes::Bytes;
-
 use crate::table;
 use crate::{Error, Result};
 
@@ -23,7 +21,7 @@ impl Filter {
     ///
     /// # Errors
     /// They are not those of a filter.
-    pub fn parse(block: Bytes) -> Result<Self> {
+    pub fn parse(block: &[u8]) -> Result<Self> {
         table::Filter::parse(block).map(Self).map_err(Error::invalid)
     }
 

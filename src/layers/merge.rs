@@ -31,8 +31,8 @@ impl Merge {
         let mut seen = 0;
         keys.seek_to_first()?;
         while keys.key().is_some() {
-            if let Some(value) = keys.visible_at(timestamp, timestamp)? {
-                touch(value.bytes);
+            if keys.is_live_at(timestamp, timestamp)? {
+                touch(keys.value().map_or(&[], |value| value.bytes));
                 seen += 1;
             }
             keys.next()?;
@@ -52,7 +52,7 @@ impl Merge {
     }
 
     fn cursors(&self) -> Vec<RowCursor> {
-        self.sources.iter().map(|rows| RowCursor { rows: Arc::clone(rows), at: None }).collect()
+        self.sources.iter().map(|rows| RowCursor { rows: Arc::clone(rows), at: None, shown: false }).collect()
     }
 }
 
@@ -102,11 +102,14 @@ struct RowCursor {
     rows: Arc<[Row]>,
     /// `None`: off either end.
     at: Option<usize>,
+    /// Whether the row's version is the current one.
+    shown: bool,
 }
 
 impl RowCursor {
     fn stand_on(&mut self, row: Option<usize>) -> Result<()> {
         self.at = row.filter(|row| *row < self.rows.len());
+        self.shown = false;
         Ok(())
     }
 
@@ -145,11 +148,17 @@ impl KeyCursor for RowCursor {
     }
 
     fn version_at(&mut self, timestamp: Timestamp) -> Result<Option<VersionRef<'_>>> {
-        Ok(self.row().filter(|row| row.timestamp <= timestamp).map(Row::version))
+        self.shown = self.row().is_some_and(|row| row.timestamp <= timestamp);
+        Ok(self.version())
     }
 
     fn older_version(&mut self) -> Result<Option<VersionRef<'_>>> {
+        self.shown = false;
         Ok(None)
+    }
+
+    fn version(&self) -> Option<VersionRef<'_>> {
+        self.row().filter(|_| self.shown).map(Row::version)
     }
 
     fn covering(&mut self, _: &[u8], _: Timestamp) -> Result<Option<Stamp>> {

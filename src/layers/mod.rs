@@ -25,6 +25,7 @@ use std::hint::black_box;
 
 use ::bytes::Bytes;
 
+use crate::slice::Owner;
 use crate::version::{KeyCursor, Stamp, TABLE_POINT, ValueRef, VersionRef};
 use crate::{Result, Timestamp};
 
@@ -42,7 +43,8 @@ pub struct Row {
 impl Row {
     fn version(&self) -> VersionRef<'_> {
         let stamp = Stamp { timestamp: self.timestamp, sequence: TABLE_POINT, late: false };
-        VersionRef { stamp, value: Some(ValueRef { bytes: &self.value, owner: Some(&self.value) }), expires_at: None }
+        let owner = Some(Owner::Bytes(&self.value));
+        VersionRef { stamp, value: Some(ValueRef { bytes: &self.value, owner }), expires_at: None }
     }
 }
 

@@ -3,7 +3,7 @@
 //! That knowledge is a [`ManifestState`]. It changes by [`Edit`]s, which are appended to a file of their own, the
 //! manifest, and synced one by one; `CURRENT` names the manifest that counts.
 //!
-//! An open reads the state back with [`load`], and writes on only in a new manifest, which begins with a snapshot of
+//! An open reads the state back with [`load()`], and writes on only in a new manifest, which begins with a snapshot of
 //! that state. Before it has made that one it deletes nothing: the last edit may not have been synced, and be gone
 //! after a power cut. For the same reason a failed [`Manifest`] leaves its last edit undecided until there is a new one
 //! (L2).

@@ -41,10 +41,10 @@ impl<T: HasMeta> HasMeta for Arc<T> {
     }
 }
 
-/// The files of a keyspace.
+/// The files of a keyspace. Trees share the levels that are the same, and so do who read them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tree<T> {
-    levels: [Vec<T>; LEVELS],
+    levels: [Arc<Vec<T>>; LEVELS],
 }
 
 impl<T> Default for Tree<T> {
@@ -56,7 +56,7 @@ impl<T> Default for Tree<T> {
 impl<T> Tree<T> {
     /// A tree of what `make` makes of each file.
     pub(crate) fn map<U>(&self, make: impl Fn(&T) -> U) -> Tree<U> {
-        Tree { levels: self.levels.each_ref().map(|files| files.iter().map(&make).collect()) }
+        Tree { levels: self.levels.each_ref().map(|files| Arc::new(files.iter().map(&make).collect())) }
     }
 }
 
@@ -68,12 +68,17 @@ impl<T: HasMeta> Tree<T> {
 
     /// The files of a level: of level 0 newest first, of the others by key.
     pub(crate) fn level(&self, level: usize) -> &[T] {
-        self.levels.get(level).map_or(&[], Vec::as_slice)
+        self.levels.get(level).map_or(&[], |files| files)
+    }
+
+    /// The levels below level 0, for who holds on to one.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Vec<T>>> {
+        self.levels.iter().skip(1)
     }
 
     /// All levels, from level 0 down.
     pub(crate) fn levels(&self) -> impl DoubleEndedIterator<Item = &[T]> + ExactSizeIterator {
-        self.levels.iter().map(Vec::as_slice)
+        self.levels.iter().map(|files| files.as_slice())
     }
 
     /// Every file with its level, newer sources first (T2).
@@ -107,12 +112,15 @@ impl<T: HasMeta> Tree<T> {
         let overlaps = move |file: &&T| file.meta().overlaps_keys(start, end);
         files.iter().take_while(move |file| level == 0 || overlaps(file)).filter(overlaps)
     }
+}
 
+impl<T: HasMeta + Clone> Tree<T> {
     /// Takes a file out.
     pub(super) fn remove(&mut self, level: usize, number: FileNumber) -> Result<T, EditError> {
         let files = self.levels.get_mut(level).ok_or(EditError::UnknownLevel { level })?;
         let at = files.iter().position(|file| file.meta().number == number);
-        Ok(files.remove(at.ok_or(EditError::MissingTable { level, number })?))
+        let at = at.ok_or(EditError::MissingTable { level, number })?;
+        Ok(Arc::make_mut(files).remove(at))
     }
 
     /// Puts a file in: in front of level 0, at its place by key in the others. Refuses one that overlaps another (T3).
@@ -120,7 +128,7 @@ impl<T: HasMeta> Tree<T> {
     pub(super) fn add(&mut self, level: usize, file: T) -> Result<(), EditError> {
         let files = self.levels.get_mut(level).ok_or(EditError::UnknownLevel { level })?;
         if level == 0 {
-            files.insert(0, file);
+            Arc::make_mut(files).insert(0, file);
             return Ok(());
         }
         let meta = file.meta();
@@ -131,12 +139,10 @@ impl<T: HasMeta> Tree<T> {
         if let Some(other) = overlapping {
             return Err(EditError::Overlap { level, number: meta.number, other: other.number });
         }
-        files.insert(at, file);
+        Arc::make_mut(files).insert(at, file);
         Ok(())
     }
-}
 
-impl<T: HasMeta + Clone> Tree<T> {
     /// The tree after an edit: first `removed` go, then `added` come, the last one newest in level 0.
     pub(crate) fn apply(&self, added: &[(usize, T)], removed: &[(usize, FileNumber)]) -> Result<Self, EditError> {
         let mut next = self.clone();

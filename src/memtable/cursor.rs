@@ -109,11 +109,6 @@ impl MemtableCursor {
             next = entry.next();
         }
     }
-
-    fn current(&self) -> Option<VersionRef<'_>> {
-        let entry = self.entry(self.version?)?;
-        Some(VersionRef { stamp: entry.stamp(), value: entry.value(), expires_at: entry.expires_at() })
-    }
 }
 
 /// From the first entry of a key: its newest visible version, or an entry above after some steps; if nothing of the key is
@@ -176,13 +171,18 @@ impl KeyCursor for MemtableCursor {
     fn version_at(&mut self, timestamp: Timestamp) -> Result<Option<VersionRef<'_>>> {
         let newest = self.at.and_then(|shown| self.entry(shown.newest));
         self.version = newest.and_then(|newest| self.older_than(newest, timestamp)).map(Entry::keep);
-        Ok(self.current())
+        Ok(self.version())
     }
 
     fn older_version(&mut self) -> Result<Option<VersionRef<'_>>> {
         let current = self.version.and_then(|kept| self.entry(kept));
         self.version = current.and_then(|current| self.visible_from(current.next(), current.key())).map(Entry::keep);
-        Ok(self.current())
+        Ok(self.version())
+    }
+
+    fn version(&self) -> Option<VersionRef<'_>> {
+        let entry = self.entry(self.version?)?;
+        Some(VersionRef { stamp: entry.stamp(), value: entry.value(), expires_at: entry.expires_at() })
     }
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {

@@ -15,8 +15,8 @@ pub(crate) struct AsOfCursor<S> {
     now: Timestamp,
     lower: Bound<Slice>,
     upper: Bound<Slice>,
-    /// The value at the position; `None` off the end.
-    value: Option<Slice>,
+    /// Whether the position is on a live key; else it is off the end.
+    live: bool,
 }
 
 impl<S: KeyCursor> AsOfCursor<S> {
@@ -27,25 +27,27 @@ impl<S: KeyCursor> AsOfCursor<S> {
         lower: Bound<Slice>,
         upper: Bound<Slice>,
     ) -> Self {
-        Self { keys, timestamp, now, lower, upper, value: None }
+        Self { keys, timestamp, now, lower, upper, live: false }
     }
 
     /// The key and value at the position.
     pub(crate) fn entry(&self) -> Option<(&[u8], &[u8])> {
-        Some((self.keys.key()?, self.value.as_deref()?))
+        let value = if self.live { self.keys.value()? } else { return None };
+        Some((self.keys.key()?, value.bytes))
     }
 
     /// The same, owned.
     pub(crate) fn entry_slices(&self) -> Option<(Slice, Slice)> {
-        Some((Slice::copy_of(self.keys.key()?), self.value.clone()?))
+        let value = if self.live { self.keys.value()? } else { return None };
+        Some((Slice::copy_of(self.keys.key()?), value.to_slice()))
     }
 
     pub(crate) fn key(&self) -> Option<&[u8]> {
-        self.entry().map(|(key, _)| key)
+        if self.live { self.keys.key() } else { None }
     }
 
     pub(crate) fn seek_to_first(&mut self) -> Result<()> {
-        self.value = None;
+        self.live = false;
         match &self.lower {
             Bound::Unbounded => self.keys.seek_to_first()?,
             Bound::Included(lower) => self.keys.seek(lower)?,
@@ -60,7 +62,7 @@ impl<S: KeyCursor> AsOfCursor<S> {
     }
 
     pub(crate) fn seek_to_last(&mut self) -> Result<()> {
-        self.value = None;
+        self.live = false;
         match &self.upper {
             Bound::Unbounded => self.keys.seek_to_last()?,
             Bound::Included(upper) => self.keys.seek_for_prev(upper)?,
@@ -79,7 +81,7 @@ impl<S: KeyCursor> AsOfCursor<S> {
         if below(key, &self.lower) {
             return self.seek_to_first();
         }
-        self.value = None;
+        self.live = false;
         self.keys.seek(key)?;
         self.settle_forward()
     }
@@ -89,13 +91,13 @@ impl<S: KeyCursor> AsOfCursor<S> {
         if above(key, &self.upper) {
             return self.seek_to_last();
         }
-        self.value = None;
+        self.live = false;
         self.keys.seek_for_prev(key)?;
         self.settle_backward()
     }
 
     pub(crate) fn next(&mut self) -> Result<()> {
-        if self.value.take().is_none() {
+        if !std::mem::take(&mut self.live) {
             return Ok(());
         }
         self.keys.next()?;
@@ -103,7 +105,7 @@ impl<S: KeyCursor> AsOfCursor<S> {
     }
 
     pub(crate) fn prev(&mut self) -> Result<()> {
-        if self.value.take().is_none() {
+        if !std::mem::take(&mut self.live) {
             return Ok(());
         }
         self.keys.prev()?;
@@ -112,8 +114,8 @@ impl<S: KeyCursor> AsOfCursor<S> {
 
     fn settle_forward(&mut self) -> Result<()> {
         while self.keys.key().is_some_and(|key| !above(key, &self.upper)) {
-            self.value = self.keys.visible_at(self.timestamp, self.now)?.map(|value| value.to_slice());
-            if self.value.is_some() {
+            self.live = self.keys.is_live_at(self.timestamp, self.now)?;
+            if self.live {
                 break;
             }
             self.keys.next()?;
@@ -123,8 +125,8 @@ impl<S: KeyCursor> AsOfCursor<S> {
 
     fn settle_backward(&mut self) -> Result<()> {
         while self.keys.key().is_some_and(|key| !below(key, &self.lower)) {
-            self.value = self.keys.visible_at(self.timestamp, self.now)?.map(|value| value.to_slice());
-            if self.value.is_some() {
+            self.live = self.keys.is_live_at(self.timestamp, self.now)?;
+            if self.live {
                 break;
             }
             self.keys.prev()?;

@@ -45,6 +45,21 @@ impl Point for VersionRef<'_> {
     }
 }
 
+/// A version, and something to know it by.
+impl<T, P: Point> Point for (T, P) {
+    fn stamp(&self) -> Stamp {
+        self.1.stamp()
+    }
+
+    fn is_tombstone(&self) -> bool {
+        self.1.is_tombstone()
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.1.expires_at()
+    }
+}
+
 /// `version`, unless it is a tombstone or has expired at `now`.
 pub(super) fn live<P: Point>(version: Option<P>, now: Timestamp) -> Option<P> {
     version.filter(|v| !v.is_tombstone() && v.expires_at().is_none_or(|expires_at| expires_at > now))

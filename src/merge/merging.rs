@@ -25,8 +25,8 @@ impl Direction {
     /// `Less`: a walk in this direction meets `a` before `b`.
     fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
         match self {
-            Self::Forward => a.cmp(b),
-            Self::Backward => b.cmp(a),
+            Self::Forward => compare(a, b),
+            Self::Backward => compare(b, a),
         }
     }
 
@@ -45,6 +45,17 @@ impl Direction {
     }
 }
 
+/// As the keys compare. Mostly their first bytes tell; then nothing is called for it.
+#[inline]
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    if let (Some(first), Some(other)) = (a.first_chunk::<8>(), b.first_chunk::<8>())
+        && first != other
+    {
+        return u64::from_be_bytes(*first).cmp(&u64::from_be_bytes(*other));
+    }
+    a.cmp(b)
+}
+
 /// A cursor over the distinct keys of several sources, newest source first.
 ///
 /// Positions behave as those of a [`KeyCursor`]: a new one stands off the end; `next` and `prev` from off an end stay
@@ -58,6 +69,8 @@ pub(crate) struct MergingCursor<S> {
     /// The other sources that stand on a key: all of them beyond the current one in `direction`.
     others: SourceHeap,
     direction: Direction,
+    /// The source whose current version is the one that is live on the current key, once that was asked.
+    live: Option<usize>,
     /// A copy of the current key, for calls that move sources.
     key_copy: Vec<u8>,
 }
@@ -71,6 +84,7 @@ impl<S: KeyCursor> MergingCursor<S> {
             on_key: Vec::new(),
             others: SourceHeap::default(),
             direction: Direction::Forward,
+            live: None,
             key_copy: Vec::new(),
         }
     }
@@ -106,23 +120,31 @@ impl<S: KeyCursor> MergingCursor<S> {
         self.step(Direction::Backward)
     }
 
-    /// The live value of the current key at `timestamp`, expiry judged at `now`; `None` if the key is dead there.
-    pub(crate) fn visible_at(&mut self, timestamp: Timestamp, now: Timestamp) -> Result<Option<ValueRef<'_>>> {
-        if self.covers {
-            self.copy_key();
-        }
-        let Self { sources, on_key, covers, key_copy, .. } = self;
-        let visible = match on_key.as_slice() {
-            &[only] if !*covers => match sources.get_mut(only) {
-                Some(source) => source.version_at(timestamp).map(|found| live(found, now).and_then(|v| v.value)),
+    /// Whether the current key is live at `timestamp`, expiry judged at `now`. Its value is [`value`](Self::value)'s
+    /// then, until the position moves.
+    pub(crate) fn is_live_at(&mut self, timestamp: Timestamp, now: Timestamp) -> Result<bool> {
+        self.live = None;
+        let found = match self.on_key.as_slice() {
+            &[only] if !self.covers => match self.sources.get_mut(only) {
+                Some(source) => source.version_at(timestamp).map(|found| live(found, now).map(|_| only)),
                 None => Ok(None),
             },
-            on_key => visible_among(sources, on_key, *covers, key_copy, timestamp, now),
+            _ => {
+                self.copy_key();
+                let Self { sources, on_key, covers, key_copy, .. } = self;
+                live_among(sources, on_key, *covers, key_copy, timestamp, now)
+            }
         };
-        if visible.is_err() {
-            on_key.clear();
+        if found.is_err() {
+            self.on_key.clear();
         }
-        visible
+        self.live = found?;
+        Ok(self.live.is_some())
+    }
+
+    /// The value of the current key, if it was asked for and is live.
+    pub(crate) fn value(&self) -> Option<ValueRef<'_>> {
+        self.sources.get(self.live?)?.version()?.value
     }
 
     /// The sources, and which of them stand on the current key (newest first), to read its versions. The caller must
@@ -134,6 +156,7 @@ impl<S: KeyCursor> MergingCursor<S> {
     fn position(&mut self, direction: Direction, mut seek: impl FnMut(&mut S) -> Result<()>) -> Result<()> {
         self.on_key.clear();
         self.others.clear();
+        self.live = None;
         self.direction = direction;
         for source in &mut self.sources {
             seek(source)?;
@@ -146,6 +169,7 @@ impl<S: KeyCursor> MergingCursor<S> {
     }
 
     fn step(&mut self, direction: Direction) -> Result<()> {
+        self.live = None;
         if self.on_key.is_empty() {
             return Ok(());
         }
@@ -262,15 +286,16 @@ fn before<S: KeyCursor>(sources: &[S], direction: Direction) -> impl Fn(usize, u
     }
 }
 
-/// A source that does not stand on the key can still cover it with a range tombstone.
-fn visible_among<'a, S: KeyCursor>(
-    sources: &'a mut [S],
+/// The source whose version of the key is live. One that does not stand on the key can still cover it with a range
+/// tombstone.
+fn live_among<S: KeyCursor>(
+    sources: &mut [S],
     on_key: &[usize],
     covers: bool,
     key: &[u8],
     timestamp: Timestamp,
     now: Timestamp,
-) -> Result<Option<ValueRef<'a>>> {
+) -> Result<Option<usize>> {
     let mut lookup = Lookup::new(timestamp);
     let mut on_key = on_key.iter().copied().peekable();
     if on_key.peek().is_none() {
@@ -279,9 +304,9 @@ fn visible_among<'a, S: KeyCursor>(
     for (index, source) in sources.iter_mut().enumerate() {
         let tombstone = if covers && source.may_cover() { source.covering(key, timestamp)? } else { None };
         let point = if on_key.next_if_eq(&index).is_some() { source.version_at(timestamp)? } else { None };
-        if lookup.offer(point, tombstone) {
+        if lookup.offer(point.map(|version| (index, version)), tombstone) {
             break;
         }
     }
-    Ok(lookup.finish(now).and_then(|version| version.value))
+    Ok(lookup.finish(now).map(|(index, _)| index))
 }

@@ -172,7 +172,8 @@ impl Options {
         self
     }
 
-    /// How many tables are held open at most. Default: 1000.
+    /// How many tables are held open at most; with the one that was not read for longest goes what the block cache holds
+    /// of it. Default: 1000.
     pub fn max_open_files(mut self, files: usize) -> Self {
         self.max_open_files = files;
         self

@@ -10,14 +10,13 @@
 //! A handle has this fixed form where it is searched, and the same numbers as varints elsewhere. A stored length of 0
 //! names no block.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-
 use super::BlockCache;
 use crate::error::AtPath;
-use crate::format::codec::{Compression, decompress};
+use crate::format::codec::{Compression, decompress_in, first};
 use crate::format::{DecodeError, Decoder, Encode, FileNumber, Reason, checksum};
 use crate::fs::{ReadFile, WriteFile};
 use crate::sync::Arc;
@@ -197,7 +196,7 @@ impl BlockSink {
     }
 }
 
-/// Whether a read looks into the block cache, and leaves there what it read.
+/// Whether a read looks for blocks that are held, and leaves there what it read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caching {
     /// Both: reads of users.
@@ -208,13 +207,21 @@ pub(crate) enum Caching {
     Off,
 }
 
+/// More is not kept from one block to the next.
+const MOST_ROOM: usize = 1 << 20;
+
+thread_local! {
+    /// Where a block is read, and where it is decompressed: what is made of it has memory of its own.
+    static ROOM: Cell<(Vec<u8>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
 /// Reads blocks of one file.
 pub(crate) struct BlockSource {
     file: Arc<dyn ReadFile>,
     path: PathBuf,
     number: FileNumber,
     len: u64,
-    cache: Arc<BlockCache<Bytes>>,
+    cache: Arc<BlockCache>,
 }
 
 impl BlockSource {
@@ -222,7 +229,7 @@ impl BlockSource {
         file: Arc<dyn ReadFile>,
         path: PathBuf,
         number: FileNumber,
-        cache: Arc<BlockCache<Bytes>>,
+        cache: Arc<BlockCache>,
     ) -> Result<Self> {
         let len = file.len().at_path(&path)?;
         Ok(Self { file, path, number, len, cache })
@@ -241,8 +248,7 @@ impl BlockSource {
         self.number
     }
 
-    #[cfg(test)]
-    pub(crate) fn cache(&self) -> &BlockCache<Bytes> {
+    pub(super) fn cache(&self) -> &BlockCache {
         &self.cache
     }
 
@@ -253,8 +259,13 @@ impl BlockSource {
     /// `len` bytes at `offset`, which must lie in the file.
     pub(crate) fn read_bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
-        match self.file.read_at(&mut bytes, offset) {
-            Ok(()) => Ok(bytes),
+        self.read_into(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_into(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        match self.file.read_at(bytes, offset) {
+            Ok(()) => Ok(()),
             // It was long enough when it was opened.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(self.corruption(offset, "the file ends within a block"))
@@ -263,27 +274,29 @@ impl BlockSource {
         }
     }
 
-    /// The payload of a block.
-    pub(crate) fn load(&self, kind: BlockKind, handle: Handle, caching: Caching) -> Result<Bytes> {
-        let bad = |reason: Reason| self.corruption(handle.offset, reason);
-        handle.check(self.len).map_err(bad)?;
-        // The checksum of a block covers its kind, and a block that is held was checked as one of its kind only.
-        let place = handle.offset | u64::from(kind as u8) << KIND_SHIFT;
-        if caching != Caching::Off
-            && let Some(payload) = self.cache.get(self.number, place)
-        {
-            return Ok(payload);
+    /// What `make` makes of the payload of a block, from the file.
+    pub(crate) fn with_payload<R>(&self, kind: BlockKind, handle: Handle, make: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        handle.check(self.len).map_err(|reason| self.corruption(handle.offset, reason))?;
+        let len = usize::try_from(handle.bytes_in_file());
+        let len = len.map_err(|_| self.corruption(handle.offset, "block has an impossible length"))?;
+        // A thread that ends may have let go of it.
+        let (mut stored, mut room) = ROOM.try_with(Cell::take).unwrap_or_default();
+        let bytes = first(&mut stored, len);
+        self.read_into(handle.offset, bytes)?;
+        let made = make(self.open(kind, handle, bytes, &mut room)?);
+        if stored.len().max(room.len()) <= MOST_ROOM {
+            _ = ROOM.try_with(|kept| kept.set((stored, room)));
         }
-        let len = usize::try_from(handle.bytes_in_file()).map_err(|_| bad("block has an impossible length".into()))?;
-        let payload = self.open(kind, handle, self.read_bytes(handle.offset, len)?)?;
-        if caching == Caching::Fill {
-            self.cache.insert(self.number, place, payload.clone(), payload.len());
-        }
-        Ok(payload)
+        Ok(made)
+    }
+
+    /// The payload of a block, from the file.
+    pub(crate) fn load(&self, kind: BlockKind, handle: Handle) -> Result<Vec<u8>> {
+        self.with_payload(kind, handle, <[u8]>::to_vec)
     }
 
     /// The payload of a block that lies in `tail`, the end of the file; read from the file if it does not lie there.
-    pub(crate) fn load_from(&self, tail: &[u8], kind: BlockKind, handle: Handle) -> Result<Bytes> {
+    pub(crate) fn load_from(&self, tail: &[u8], kind: BlockKind, handle: Handle) -> Result<Vec<u8>> {
         let tail_at = self.len.saturating_sub(tail.len() as u64);
         handle.check(self.len).map_err(|reason| self.corruption(handle.offset, reason))?;
         let part = handle.offset.checked_sub(tail_at).and_then(|start| {
@@ -291,13 +304,13 @@ impl BlockSource {
             tail.get(start..start.checked_add(usize::try_from(handle.bytes_in_file()).ok()?)?)
         });
         match part {
-            Some(part) => self.open(kind, handle, part.to_vec()),
-            None => self.load(kind, handle, Caching::Off),
+            Some(part) => self.open(kind, handle, part, &mut Vec::new()).map(<[u8]>::to_vec),
+            None => self.load(kind, handle),
         }
     }
 
-    /// Checks a block's bytes and takes the payload out of them.
-    fn open(&self, kind: BlockKind, handle: Handle, mut bytes: Vec<u8>) -> Result<Bytes> {
+    /// Checks a block's bytes and gives the payload, where it lies or in `room`.
+    fn open<'a>(&self, kind: BlockKind, handle: Handle, bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         let bad = |reason: &'static str| self.corruption(handle.offset, reason);
         let Some((covered, crc)) = bytes.split_last_chunk::<4>() else { return Err(bad("block has no trailer")) };
         if checksum(kind as u8, self.number, handle.offset, &[covered]) != u32::from_le_bytes(*crc) {
@@ -305,13 +318,9 @@ impl BlockSource {
         }
         let Some((codec, stored)) = covered.split_last() else { return Err(bad("block has no trailer")) };
         let len = usize::try_from(handle.len).map_err(|_| bad("block has an impossible length"))?;
-        if *codec == 0 {
-            let stored = stored.len();
-            bytes.truncate(stored);
-        } else {
-            bytes = decompress(*codec, stored, len).map_err(|reason| self.corruption(handle.offset, reason))?;
-        }
-        if bytes.len() == len { Ok(bytes.into()) } else { Err(bad("block has another length than its handle says")) }
+        let payload = decompress_in(*codec, stored, len, room);
+        let payload = payload.map_err(|reason| self.corruption(handle.offset, reason))?;
+        if payload.len() == len { Ok(payload) } else { Err(bad("block has another length than its handle says")) }
     }
 }
 
@@ -358,8 +367,7 @@ mod tests {
         for len in [MAX_PAYLOAD, MAX_PAYLOAD + 1, u32::MAX, (20 << 15) + 1] {
             let hostile = Handle { offset: 10, stored: 20, len };
             for loaded in [
-                source.load(BlockKind::Data, hostile, Caching::Fill),
-                source.load(BlockKind::Data, hostile, Caching::Off),
+                source.load(BlockKind::Data, hostile),
                 // What was read already does not help: it is not unfolded.
                 source.load_from(&[0; 100], BlockKind::Data, hostile),
                 source.load_from(&[], BlockKind::Data, hostile),

@@ -1,8 +1,8 @@
 //! A cursor over the keys of one table, and from each key over its versions.
 
-use super::block::{Caching, Handle};
+use super::block::Caching;
 use super::history::HistoryCursor;
-use super::index::{IndexCursor, Span};
+use super::index::{Index, IndexCursor, Span};
 use super::reader::TableReader;
 use super::rows::Rows;
 use crate::format::Reason;
@@ -16,7 +16,9 @@ pub(crate) struct TableCursor {
     caching: Caching,
     span: Span,
     index: IndexCursor,
+    /// In the block that `entered` says: its place in the index.
     rows: Rows,
+    entered: Option<(usize, usize)>,
     current: Current,
     history: HistoryCursor,
     /// Where the last fragment was found.
@@ -39,6 +41,7 @@ impl TableCursor {
             span: Span::ALL,
             index: IndexCursor::default(),
             rows: Rows::default(),
+            entered: None,
             current: Current::None,
             history: HistoryCursor::default(),
             fragment: 0,
@@ -48,15 +51,17 @@ impl TableCursor {
     /// Lets the cursor pass over keys of which no version lies between the two, both included. It may still show some
     /// of them, and shows all versions of the others. The position is off the end then.
     pub(crate) fn set_timestamp_range(&mut self, min: Timestamp, max: Timestamp) {
-        self.span = Span { min, max };
+        self.span = self.reader.span(Span { min, max });
         self.rows.leave();
         self.current = Current::None;
     }
 
     /// Moves by `step`, which says whether there is a key; else, and after an error, the position is off the end.
     fn to(&mut self, step: impl FnOnce(&mut Self) -> Result<bool>) -> Result<()> {
+        if self.current == Current::History {
+            self.history.leave();
+        }
         self.current = Current::None;
-        self.history.leave();
         let moved = step(self);
         if !matches!(moved, Ok(true)) {
             self.rows.leave();
@@ -65,40 +70,33 @@ impl TableCursor {
         moved.map(|_| ())
     }
 
-    /// Goes into a block, unless it is the current one.
-    fn enter(&mut self, block: Handle) -> Result<()> {
-        if self.rows.block().is_none_or(|current| current.offset != block.offset) {
-            self.rows.enter(self.reader.data_block(block, self.caching)?);
+    /// Moves the index by `step`, and goes into the block there, unless it is the current one; says whether there is
+    /// one.
+    fn enter(&mut self, step: impl FnOnce(&mut IndexCursor, &Index<'_>) -> Result<bool>) -> Result<bool> {
+        let index = self.reader.index(self.caching, self.span);
+        if !step(&mut self.index, &index)? {
+            return Ok(false);
         }
-        Ok(())
-    }
-
-    fn first_of(&mut self, block: Option<Handle>) -> Result<bool> {
-        let Some(block) = block else { return Ok(false) };
-        self.enter(block)?;
-        Ok(self.in_rows(Rows::first)? && self.is_in_place()?)
-    }
-
-    fn last_of(&mut self, block: Option<Handle>) -> Result<bool> {
-        let Some(block) = block else { return Ok(false) };
-        self.enter(block)?;
-        Ok(self.in_rows(Rows::last)? && self.is_in_place()?)
-    }
-
-    /// Whether the row that the cursor has come to lies where the index says; else it is an error.
-    fn is_in_place(&self) -> Result<bool> {
-        let Some(key) = self.rows.key() else { return Ok(false) };
-        self.index.check(&self.reader.index(self.caching, self.span), key).map(|()| true)
+        let place = self.index.place();
+        if self.entered != place || self.rows.block().is_none() {
+            self.entered = None;
+            let Some(block) = self.index.block(&index)? else { return Ok(false) };
+            self.rows.enter(block);
+            self.entered = place;
+        }
+        Ok(true)
     }
 
     fn next_block(&mut self) -> Result<bool> {
-        let block = self.index.next(&self.reader.index(self.caching, self.span))?;
-        self.first_of(block)
+        let entered = self.enter(IndexCursor::next)?;
+        self.index.fetch_next(true);
+        Ok(entered && self.in_rows(Rows::first)?)
     }
 
     fn prev_block(&mut self) -> Result<bool> {
-        let block = self.index.prev(&self.reader.index(self.caching, self.span))?;
-        self.last_of(block)
+        let entered = self.enter(IndexCursor::prev)?;
+        self.index.fetch_next(false);
+        Ok(entered && self.in_rows(Rows::last)?)
     }
 
     fn in_rows(&mut self, step: impl FnOnce(&mut Rows) -> Result<bool, Reason>) -> Result<bool> {
@@ -111,35 +109,25 @@ impl TableCursor {
 
 impl KeyCursor for TableCursor {
     fn seek_to_first(&mut self) -> Result<()> {
-        self.to(|cursor| {
-            let block = cursor.index.first(&cursor.reader.index(cursor.caching, cursor.span))?;
-            cursor.first_of(block)
-        })
+        self.to(|cursor| Ok(cursor.enter(IndexCursor::first)? && cursor.in_rows(Rows::first)?))
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.to(|cursor| {
-            let block = cursor.index.last(&cursor.reader.index(cursor.caching, cursor.span))?;
-            cursor.last_of(block)
-        })
+        self.to(|cursor| Ok(cursor.enter(IndexCursor::last)? && cursor.in_rows(Rows::last)?))
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.to(|cursor| {
-            let block = cursor.index.seek(&cursor.reader.index(cursor.caching, cursor.span), key)?;
-            let Some(block) = block else { return Ok(false) };
-            cursor.enter(block)?;
             // A key between the last one of the block and its entry in the index is in no block.
-            Ok(cursor.in_rows(|rows| rows.seek(key))? || cursor.next_block()?)
+            Ok(cursor.enter(|at, index| at.seek(index, key))?
+                && (cursor.in_rows(|rows| rows.seek(key))? || cursor.next_block()?))
         })
     }
 
     fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
         self.to(|cursor| {
-            let block = cursor.index.seek_for_prev(&cursor.reader.index(cursor.caching, cursor.span), key)?;
-            let Some(block) = block else { return Ok(false) };
-            cursor.enter(block)?;
-            Ok(cursor.in_rows(|rows| rows.seek_for_prev(key))? || cursor.prev_block()?)
+            Ok(cursor.enter(|at, index| at.seek_for_prev(index, key))?
+                && (cursor.in_rows(|rows| rows.seek_for_prev(key))? || cursor.prev_block()?))
         })
     }
 
@@ -166,13 +154,10 @@ impl KeyCursor for TableCursor {
         let Some((row, block)) = self.rows.row() else { return Ok(None) };
         if row.version.timestamp <= timestamp {
             self.current = Current::Row;
-            return Ok(Some(row.version.borrow(&block.bytes)));
+        } else if self.history.seek(&self.reader.source, self.caching, (row, block), timestamp)? {
+            self.current = Current::History;
         }
-        if !self.history.seek(&self.reader.source, self.caching, (row, block), timestamp)? {
-            return Ok(None);
-        }
-        self.current = Current::History;
-        Ok(self.history.version())
+        Ok(self.version())
     }
 
     fn older_version(&mut self) -> Result<Option<VersionRef<'_>>> {
@@ -187,11 +172,18 @@ impl KeyCursor for TableCursor {
             }
             Current::History => self.history.older(&self.reader.source, self.caching)?,
         };
-        if !found {
-            return Ok(None);
+        if found {
+            self.current = Current::History;
         }
-        self.current = Current::History;
-        Ok(self.history.version())
+        Ok(self.version())
+    }
+
+    fn version(&self) -> Option<VersionRef<'_>> {
+        match self.current {
+            Current::None => None,
+            Current::Row => self.rows.row().map(|(row, block)| row.version.borrow(block.bytes())),
+            Current::History => self.history.version(),
+        }
     }
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {

@@ -11,10 +11,10 @@
 //! the top, 7 times 9 bits: the numbers of the bits in the line (bit b is bit b mod 64 of word b div 64). Probes 8 to
 //! 14 take theirs from that product times the constant again. Numbers are little-endian.
 
-use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
 use crate::format::{Decoder, Encode, Reason};
+use crate::prefetch::fetch;
 
 /// The seed of new filters. Each filter keeps its own, so that it can become a secret without a change of the format.
 const SEED: u64 = 0;
@@ -137,10 +137,9 @@ pub(crate) struct Filter {
 impl Filter {
     /// What `finish` gave, if it is not empty. All bytes that have the shape of a filter are one; that they are the
     /// right ones is for the checksum around them to say.
-    #[expect(clippy::needless_pass_by_value, reason = "callers are done with the block")]
-    pub(crate) fn parse(block: Bytes) -> Result<Self, Reason> {
+    pub(crate) fn parse(block: &[u8]) -> Result<Self, Reason> {
         const SHORT: &str = "filter is too short";
-        let mut decoder = Decoder::new(&block);
+        let mut decoder = Decoder::new(block);
         let seed = decoder.u64().map_err(|_| SHORT)?;
         let probes = decoder.u8().map_err(|_| SHORT)?;
         if !(1..=MAX_PROBES).contains(&probes) {
@@ -160,12 +159,36 @@ impl Filter {
         Ok(Self { seed, probes, lines: lines.iter().map(line).collect() })
     }
 
+    /// Has the processor fetch what [`may_contain`](Self::may_contain) looks at.
+    pub(crate) fn fetch(&self, key: HashedKey<'_>) {
+        self.lines.get(self.place(key).line).into_iter().for_each(|line| fetch(line));
+    }
+
     /// `false` only for a key that was not added.
-    pub(crate) fn may_contain(&self, key: &[u8]) -> bool {
-        let place = Place::of(XxHash3_64::oneshot_with_seed(self.seed, key), self.lines.len(), self.probes);
+    pub(crate) fn may_contain<'a>(&self, key: impl Into<HashedKey<'a>>) -> bool {
+        let place = self.place(key.into());
         let Some(line) = self.lines.get(place.line) else { return true };
         #[expect(clippy::indexing_slicing, reason = "masked to the length of the array")]
         place.bits().all(|(word, bit)| line.0[word] & bit != 0)
+    }
+
+    fn place(&self, key: HashedKey<'_>) -> Place {
+        let hash = if self.seed == SEED { key.hash } else { XxHash3_64::oneshot_with_seed(self.seed, key.key) };
+        Place::of(hash, self.lines.len(), self.probes)
+    }
+}
+
+/// A key and its hash by the seed of new filters: made once for all filters that are asked about it.
+#[derive(Clone, Copy)]
+pub(crate) struct HashedKey<'a> {
+    pub(crate) key: &'a [u8],
+    hash: u64,
+}
+
+impl<'a, K: AsRef<[u8]> + ?Sized> From<&'a K> for HashedKey<'a> {
+    fn from(key: &'a K) -> Self {
+        let key = key.as_ref();
+        Self { key, hash: XxHash3_64::oneshot_with_seed(SEED, key) }
     }
 }
 
@@ -196,7 +219,7 @@ mod tests {
         for (bits_per_key, limit) in [(0.5, 1.0), (1.0, 0.7), (5.0, 0.12), (10.0, 0.013), (16.0, 0.0025), (1e9, 0.0005)]
         {
             for keys in [1, 50, 1000, 100_000] {
-                let filter = Filter::parse(filter_of(bits_per_key, (0..keys).map(key)).into()).unwrap();
+                let filter = Filter::parse(&filter_of(bits_per_key, (0..keys).map(key))).unwrap();
                 assert!((0..keys).all(|i| filter.may_contain(&key(i))));
                 if keys >= 1000 {
                     let rate = passing(&filter, 100_000);
@@ -210,7 +233,7 @@ mod tests {
     #[test]
     fn prefixes_and_the_empty_key_are_keys_of_their_own() {
         let keys = [&b""[..], b"a", b"a\0", b"ab", b"a\xff", &[0; 1000], &[0; 1001]];
-        let filter = Filter::parse(filter_of(20.0, keys.iter().map(|k| k.to_vec())).into()).unwrap();
+        let filter = Filter::parse(&filter_of(20.0, keys.iter().map(|k| k.to_vec()))).unwrap();
         assert!(keys.iter().all(|key| filter.may_contain(key)));
         assert!([&b"\0"[..], b"b", b"a\0\0", &[0; 999]].iter().filter(|key| filter.may_contain(key)).count() < 2);
     }
@@ -240,12 +263,12 @@ mod tests {
         let good = filter_of(10.0, (0..200).map(key));
         assert_eq!(good.len(), 9 + 4 * 64);
         for len in 0..good.len() {
-            assert_eq!(Filter::parse(good[..len].to_vec().into()).is_ok(), len > 9 && (len - 9) % 64 == 0);
+            assert_eq!(Filter::parse(&good[..len]).is_ok(), len > 9 && (len - 9) % 64 == 0);
         }
         for probes in [0, MAX_PROBES + 1, 255] {
             let mut bad = good.clone();
             bad[8] = probes;
-            assert!(Filter::parse(bad.into()).is_err());
+            assert!(Filter::parse(&bad).is_err());
         }
     }
 }

@@ -6,10 +6,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Weak;
 
-use bytes::Bytes;
-
 use super::tally::Tally;
-use super::{BlockCache, Caching, TableCursor, TableMeta, TableReader};
+use super::{Ahead, BlockCache, Caching, HashedKey, TableCursor, TableMeta, TableReader};
 use crate::format::{FileKind, FileNumber};
 use crate::fs::{Fs, Purpose};
 use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
@@ -20,7 +18,7 @@ use crate::{Result, Timestamp};
 pub(crate) struct TableStore {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
-    cache: Arc<BlockCache<Bytes>>,
+    cache: Arc<BlockCache>,
     max_open_files: usize,
     /// The open tables, in the order in which they were opened or spared last.
     open: Mutex<VecDeque<Weak<Slot>>>,
@@ -33,12 +31,7 @@ pub(crate) struct TableStore {
 }
 
 impl TableStore {
-    pub(crate) fn new(
-        fs: Arc<dyn Fs>,
-        dir: PathBuf,
-        cache: Arc<BlockCache<Bytes>>,
-        max_open_files: usize,
-    ) -> Arc<Self> {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, cache: Arc<BlockCache>, max_open_files: usize) -> Arc<Self> {
         let (open, opened) = (Mutex::new(VecDeque::new()), AtomicU64::new(0));
         Arc::new(Self {
             fs,
@@ -71,7 +64,7 @@ impl TableStore {
         self.held.lock().contains_key(&number)
     }
 
-    pub(crate) fn cache(&self) -> &Arc<BlockCache<Bytes>> {
+    pub(crate) fn cache(&self) -> &Arc<BlockCache> {
         &self.cache
     }
 
@@ -149,15 +142,19 @@ impl Table {
     }
 
     /// [`TableReader::get`], without touching anything that readers share if the table is open.
-    pub(crate) fn get(&self, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
-        if timestamp < self.meta.min_timestamp || !self.meta.contains(key) {
-            return Ok(None);
-        }
+    pub(crate) fn get(&self, key: HashedKey<'_>, timestamp: Timestamp) -> Result<Option<StoredVersion>> {
         if let Some(reader) = &*self.slot.reader.load() {
             self.touch();
             return reader.get(key, timestamp);
         }
         self.open()?.get(key, timestamp)
+    }
+
+    /// Fetches ahead of [`get`](Self::get), if the table is open.
+    pub(crate) fn fetch(&self, key: HashedKey<'_>, ahead: Ahead) {
+        if let Some(reader) = &*self.slot.reader.load() {
+            reader.fetch(key, ahead);
+        }
     }
 
     pub(crate) fn cursor(&self, caching: Caching) -> Result<TableCursor> {

@@ -20,12 +20,13 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::block::{BlockKind, BlockSource, Caching, Handle};
+use super::held::Parsed;
 use super::row::{Kind, Row, Version, reason, take_difference};
 use super::rows::DataBlock;
+use super::slots::{Cached, Slots};
 use crate::format::{Decoder, Encode, Reason};
+use crate::sync::Arc;
 use crate::version::VersionRef;
 use crate::{Result, Timestamp};
 
@@ -58,7 +59,7 @@ impl HistoryRef {
         if !row.version.kind.has_history() {
             return Ok(None);
         }
-        let mut from = Decoder::new(block.bytes.get(row.history.clone()).unwrap_or_default());
+        let mut from = Decoder::new(block.bytes().get(row.history.clone()).unwrap_or_default());
         let levels = from.u8().map_err(reason)?;
         let (number, offset) = (from.varint_usize().map_err(reason)?, from.varint_usize().map_err(reason)?);
         let oldest = row.version.timestamp.checked_sub(from.varint().map_err(reason)?);
@@ -79,7 +80,7 @@ impl HistoryRef {
 /// One list of versions, read from the newest on. Stands before the first until it is advanced.
 #[derive(Debug)]
 pub(crate) struct List {
-    block: Bytes,
+    block: Arc<[u8]>,
     /// Entries that were not read yet.
     entries: Range<usize>,
     remaining: u64,
@@ -89,7 +90,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(crate) fn open(block: Bytes, offset: usize) -> Result<Self, Reason> {
+    pub(crate) fn open(block: Arc<[u8]>, offset: usize) -> Result<Self, Reason> {
         let mut from = Decoder::new(block.get(offset..).ok_or("history lies outside of its block")?);
         let remaining = from.varint().map_err(reason)?;
         let entries = from.bytes().map_err(reason)?.len();
@@ -143,16 +144,16 @@ impl List {
 
 /// A block of a history's tree.
 #[derive(Debug)]
-pub(crate) struct HistoryIndex(Bytes);
+pub(crate) struct HistoryIndex(Box<[u8]>);
 
 impl HistoryIndex {
     pub(crate) const ENTRY: usize = 8 + Handle::FIXED;
 
-    pub(crate) fn parse(bytes: Bytes) -> Result<Self, Reason> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Reason> {
         if bytes.is_empty() || !bytes.len().is_multiple_of(Self::ENTRY) {
             return Err("history index does not consist of whole entries".into());
         }
-        Ok(Self(bytes))
+        Ok(Self(bytes.into()))
     }
 
     pub(crate) fn put(out: &mut Vec<u8>, oldest: Timestamp, block: Handle) {
@@ -182,15 +183,48 @@ impl HistoryIndex {
     }
 }
 
+/// A block of histories, as it is held.
+pub(super) enum HistoryBlock {
+    /// Lists.
+    Leaf(Arc<[u8]>),
+    /// The slots are of the blocks that it names.
+    Index(HistoryIndex, Arc<Slots<HistoryBlock>>),
+}
+
+impl Parsed for HistoryBlock {
+    fn parse(kind: BlockKind, payload: &[u8], _: u64) -> Result<Self, Reason> {
+        if kind == BlockKind::History {
+            return Ok(Self::Leaf(payload.into()));
+        }
+        let slots = Slots::new(payload.len() / HistoryIndex::ENTRY);
+        Ok(Self::Index(HistoryIndex::parse(payload)?, slots))
+    }
+
+    fn memory(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Leaf(payload) => payload.len(),
+                Self::Index(index, _) => index.0.len() + Slots::<Self>::memory(index.0.len() / HistoryIndex::ENTRY),
+            }
+    }
+
+    fn is_of(&self, kind: BlockKind) -> bool {
+        match self {
+            Self::Leaf(_) => kind == BlockKind::History,
+            Self::Index(..) => kind == BlockKind::HistoryIndex,
+        }
+    }
+}
+
 /// A position on one of the older versions of a key, or on none.
 #[derive(Default)]
 pub(crate) struct HistoryCursor {
     levels: usize,
     /// The history index blocks down to the leaf, and the entry taken in each.
-    path: Vec<(HistoryIndex, usize)>,
+    path: Vec<(Arc<Cached<HistoryBlock>>, usize)>,
     /// The block of the last list, and where it lies in the file: the next key's history often lies there as well.
     leaf_at: u64,
-    leaf: Bytes,
+    leaf: Option<Arc<[u8]>>,
     list: Option<List>,
 }
 
@@ -211,7 +245,8 @@ impl HistoryCursor {
         };
         self.levels = usize::from(place.levels);
         let top = block.history(place.number).map_err(in_block)?;
-        self.descend(source, caching, top, place.offset, Some(timestamp))?;
+        let slots = block.slots().ok_or_else(|| in_block("row names no history block".into()))?;
+        self.descend(source, caching, (slots, place.number, top), place.offset, Some(timestamp))?;
         while self.advance(source)? {
             if self.timestamp().is_some_and(|found| found <= timestamp) {
                 return Ok(true);
@@ -229,10 +264,14 @@ impl HistoryCursor {
             return Ok(true);
         }
         let newer = self.timestamp();
-        while let Some((index, at)) = self.path.last_mut() {
+        while let Some((block, at)) = self.path.last_mut() {
             *at += 1;
-            if let Some((_, next)) = index.child(*at) {
-                self.descend(source, caching, next, 0, None)?;
+            let at = *at;
+            if let HistoryBlock::Index(index, slots) = &***block
+                && let Some((_, next)) = index.child(at)
+            {
+                let slots = Arc::clone(slots);
+                self.descend(source, caching, (&slots, at, next), 0, None)?;
                 let found = self.advance(source)?;
                 // A list is in order by itself. That lists are, one to the next, also makes a walk over them end.
                 if self.timestamp() >= newer {
@@ -276,24 +315,34 @@ impl HistoryCursor {
         &mut self,
         source: &BlockSource,
         caching: Caching,
-        mut handle: Handle,
+        (slots, mut slot, mut handle): (&Arc<Slots<HistoryBlock>>, usize, Handle),
         offset: usize,
         timestamp: Option<Timestamp>,
     ) -> Result<()> {
+        let block = |slots: &Arc<Slots<HistoryBlock>>, slot: usize, kind: BlockKind, handle: Handle| {
+            let load = || Ok((handle, source.parsed(kind, handle)?));
+            source.visit((slots, slot), kind, caching, load, Arc::clone)
+        };
+        let mut slots = Arc::clone(slots);
         while self.path.len() < self.levels {
-            let bad = |reason| source.corruption(handle.offset, reason);
-            let index = HistoryIndex::parse(source.load(BlockKind::HistoryIndex, handle, caching)?).map_err(bad)?;
+            let node = block(&slots, slot, BlockKind::HistoryIndex, handle)?;
+            let bad = |reason: &str| source.corruption(handle.offset, reason);
+            let HistoryBlock::Index(index, children) = &**node else { return Err(bad("history index is no index")) };
             let at = timestamp.map_or(0, |timestamp| index.find(timestamp));
-            let (_, child) =
-                index.child(at).ok_or_else(|| bad("history index ends before the oldest version".into()))?;
-            self.path.push((index, at));
-            handle = child;
+            let (_, child) = index.child(at).ok_or_else(|| bad("history index ends before the oldest version"))?;
+            (slots, slot, handle) = (Arc::clone(children), at, child);
+            self.path.push((node, at));
         }
-        if self.leaf.is_empty() || self.leaf_at != handle.offset {
-            self.leaf = source.load(BlockKind::History, handle, caching)?;
-            self.leaf_at = handle.offset;
-        }
-        let list = List::open(self.leaf.clone(), offset);
+        let held = self.leaf.take().filter(|_| self.leaf_at == handle.offset);
+        let leaf = match held {
+            Some(leaf) => leaf,
+            None => match &**block(&slots, slot, BlockKind::History, handle)? {
+                HistoryBlock::Leaf(leaf) => leaf.clone(),
+                HistoryBlock::Index(..) => return Err(source.corruption(handle.offset, "history is an index")),
+            },
+        };
+        self.leaf_at = handle.offset;
+        let list = List::open(self.leaf.insert(leaf).clone(), offset);
         self.list = Some(list.map_err(|reason| source.corruption(handle.offset, reason))?);
         Ok(())
     }

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! index block  entries, keys strictly ascending
-//!              the offset of every entry, u32 each
 //!              number of entries u32
 //! entry        key            length varint, bytes: at or above every key of the block, below every key of the next
 //!              handle         offset, stored length, length as varints
@@ -12,11 +11,14 @@
 //! Entries of partitions name data blocks; those of the top index, which a reader holds in memory, name partitions. The
 //! timestamps let reads at a time, and changes between two, pass over what cannot matter.
 
-use bytes::Bytes;
-
 use super::block::{BlockKind, BlockSource, Caching, Handle};
+use super::directory::{Directory, KeyAt};
+use super::held::{Partition, TopIndex};
 use super::row::reason;
+use super::rows::DataBlock;
+use super::slots::Cached;
 use crate::format::{Decoder, Encode, Reason, shared_prefix};
+use crate::sync::Arc;
 use crate::{Result, Timestamp};
 
 /// The least and the greatest of some timestamps; none yet if inverted.
@@ -52,25 +54,35 @@ pub(crate) struct Entry<'a> {
     pub(crate) span: Span,
 }
 
+impl<'a> Entry<'a> {
+    fn take(from: &mut Decoder<'a>) -> Result<Self, Reason> {
+        let key = from.bytes().map_err(reason)?;
+        let block = Handle::take(from).map_err(reason)?;
+        let min = from.varint().map_err(reason)?;
+        let max = min.checked_add(from.varint().map_err(reason)?).ok_or("timestamps of an index entry overflow")?;
+        Ok(Self { key, block, span: Span { min, max } })
+    }
+}
+
 /// Fills an index block.
 #[derive(Default)]
 pub(crate) struct IndexBuilder {
     bytes: Vec<u8>,
-    offsets: Vec<u32>,
+    entries: u32,
 }
 
 impl IndexBuilder {
     pub(crate) fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
+        self.entries == 0
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() + 4 * self.offsets.len() + 4
+        self.bytes.len() + 4
     }
 
     pub(crate) fn add(&mut self, entry: &Entry<'_>) {
-        // Payloads end at 257 MiB: a block whose offsets do not fit is refused when it is written.
-        self.offsets.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        // Payloads end at 257 MiB: a block of more entries than that is refused when it is written.
+        self.entries = self.entries.saturating_add(1);
         self.bytes.put_bytes(entry.key);
         entry.block.put(&mut self.bytes);
         self.bytes.put_varint(entry.span.min);
@@ -79,11 +91,8 @@ impl IndexBuilder {
 
     /// The payload; the builder is empty then.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
-        for offset in &self.offsets {
-            self.bytes.put_u32(*offset);
-        }
-        self.bytes.put_u32(u32::try_from(self.offsets.len()).unwrap_or(u32::MAX));
-        self.offsets.clear();
+        self.bytes.put_u32(self.entries);
+        self.entries = 0;
         std::mem::take(&mut self.bytes)
     }
 }
@@ -107,97 +116,118 @@ pub(crate) fn separator(last: &[u8], next: &[u8]) -> Vec<u8> {
     last.to_vec()
 }
 
-/// An index block as it is read.
-#[derive(Debug, Clone)]
+/// Most index blocks have fewer entries.
+const USUAL_ENTRIES: usize = 512;
+
+/// An index block as it is read: walked once, then searched by its directory.
+#[derive(Debug, Default)]
 pub(crate) struct IndexBlock {
     /// Where it lies in the file: names it in errors.
     pub(crate) offset: u64,
-    bytes: Bytes,
-    offsets_at: usize,
-    count: usize,
+    /// `None`: the index of a table without keys.
+    directory: Option<Directory>,
 }
 
 impl IndexBlock {
     /// The index of a table without keys.
     pub(crate) fn empty() -> Self {
-        Self { offset: 0, bytes: Bytes::new(), offsets_at: 0, count: 0 }
+        Self::default()
     }
 
-    pub(crate) fn parse(bytes: Bytes, offset: u64) -> Result<Self, Reason> {
+    pub(crate) fn parse(payload: &[u8], offset: u64) -> Result<Self, Reason> {
         const SHORT: &str = "index block is too short";
-        let (rest, count) = bytes.split_last_chunk::<4>().ok_or(SHORT)?;
+        let (entries, count) = payload.split_last_chunk::<4>().ok_or(SHORT)?;
         let count = usize::try_from(u32::from_le_bytes(*count)).map_err(|_| SHORT)?;
-        let offsets_at = count.checked_mul(4).and_then(|len| rest.len().checked_sub(len)).ok_or(SHORT)?;
-        if count == 0 {
+        let mut keys = Vec::with_capacity(count.min(USUAL_ENTRIES));
+        let mut from = Decoder::new(entries);
+        while !from.is_empty() {
+            let place = from.offset();
+            let key = Entry::take(&mut from)?.key;
+            let start = key.as_ptr().addr() - entries.as_ptr().addr();
+            keys.push(KeyAt::new(place, 0, start..start + key.len())?);
+        }
+        if keys.is_empty() {
             return Err("index block is empty".into());
         }
-        Ok(Self { offset, bytes, offsets_at, count })
+        if keys.len() != count {
+            return Err("index block has another number of entries than it says".into());
+        }
+        let directory = Directory::new(payload, &keys)?;
+        Ok(Self { offset, directory: Some(directory) })
+    }
+
+    /// How much memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.directory.as_ref().map_or(0, |directory| directory.bytes().len())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.directory.as_ref().map_or(0, Directory::len)
     }
 
     pub(crate) fn entry(&self, at: usize) -> Result<Entry<'_>, Reason> {
-        let mut from = self.decoder(at)?;
-        let key = from.bytes().map_err(reason)?;
-        let block = Handle::take(&mut from).map_err(reason)?;
-        let min = from.varint().map_err(reason)?;
-        let max = min.checked_add(from.varint().map_err(reason)?).ok_or("timestamps of an index entry overflow")?;
-        Ok(Entry { key, block, span: Span { min, max } })
+        let entry = self.directory.as_ref().and_then(|directory| directory.bytes().get(directory.place(at)?..));
+        Entry::take(&mut Decoder::new(entry.ok_or("no such entry in an index block")?))
     }
 
     /// The first entry whose key is at or above `key`, or the number of entries.
     pub(crate) fn find(&self, key: &[u8]) -> Result<usize, Reason> {
-        let (mut low, mut high) = (0, self.count);
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.decoder(middle)?.bytes().map_err(reason)? < key {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
-    }
-
-    fn decoder(&self, at: usize) -> Result<Decoder<'_>, Reason> {
-        let outside = "index entry lies outside of its block";
-        let offset = at.checked_mul(4).and_then(|at| self.bytes.get(self.offsets_at + at..)).ok_or(outside)?;
-        let offset = offset.first_chunk::<4>().filter(|_| at < self.count).ok_or(outside)?;
-        let offset = usize::try_from(u32::from_le_bytes(*offset)).map_err(|_| outside)?;
-        Ok(self.bytes.get(offset..self.offsets_at).map(Decoder::new).ok_or(outside)?)
+        let Some(directory) = &self.directory else { return Ok(0) };
+        let (at, _) = directory.find(key, |at| Ok(self.entry(at)?.key.cmp(key)))?;
+        Ok(at)
     }
 }
 
 /// The index of one table, and which of its data blocks matter.
 #[derive(Clone, Copy)]
 pub(crate) struct Index<'a> {
-    pub(crate) top: &'a IndexBlock,
-    pub(crate) source: &'a BlockSource,
-    pub(crate) caching: Caching,
+    pub(super) top: &'a TopIndex,
+    pub(super) source: &'a BlockSource,
+    pub(super) caching: Caching,
     /// Blocks without a timestamp in it are passed over.
-    pub(crate) span: Span,
+    pub(super) span: Span,
 }
 
 impl Index<'_> {
-    pub(crate) fn partition(&self, handle: Handle) -> Result<IndexBlock> {
-        let bytes = self.source.load(BlockKind::Partition, handle, self.caching)?;
-        IndexBlock::parse(bytes, handle.offset).map_err(|reason| self.source.corruption(handle.offset, reason))
+    /// Runs `read` on the partition in the given place. One that is not held is loaded; its keys must lie where that
+    /// place says: one that stood in several places would make a walk over a small file endless.
+    fn partition<R>(&self, top_at: usize, read: impl Fn(&Arc<Cached<Partition>>) -> R) -> Result<R> {
+        let load = || {
+            let entry = self.entry(&self.top.index, top_at)?;
+            let partition: Partition = self.source.parsed(BlockKind::Partition, entry.block)?;
+            let index = &partition.index;
+            let (first, last) = (self.entry(index, 0)?.key, self.entry(index, index.len().saturating_sub(1))?.key);
+            let before = top_at.checked_sub(1).map(|before| self.entry(&self.top.index, before)).transpose()?;
+            if before.is_none_or(|before| before.key < first) && last <= entry.key {
+                return Ok((entry.block, partition));
+            }
+            Err(self.source.corruption(entry.block.offset, "partition lies at another place than the index says"))
+        };
+        self.source.visit((&self.top.slots, top_at), BlockKind::Partition, self.caching, load, read)
     }
 
-    /// The partition in the given place, if its keys lie where that place says. One that stood in several places would
-    /// make a walk over a small file endless.
-    fn partition_in(&self, top_at: usize) -> Result<IndexBlock> {
-        let entry = self.entry(self.top, top_at)?;
-        let partition = self.partition(entry.block)?;
-        let first = self.entry(&partition, 0)?.key;
-        let last = self.entry(&partition, partition.len().saturating_sub(1))?.key;
-        let before = top_at.checked_sub(1).map(|before| self.entry(self.top, before)).transpose()?;
-        if before.is_none_or(|before| before.key < first) && first <= last && last <= entry.key {
-            return Ok(partition);
-        }
-        Err(self.source.corruption(entry.block.offset, "partition lies at another place than the index says"))
+    /// Runs `read` on a data block: that of the given entry of the partition in the given place. The same is seen to.
+    fn data_block<R>(
+        &self,
+        (top_at, partition): (usize, &Partition),
+        at: usize,
+        read: impl Fn(&Arc<Cached<DataBlock>>) -> R,
+    ) -> Result<R> {
+        let load = || {
+            let entry = self.entry(&partition.index, at)?;
+            let block: DataBlock = self.source.parsed(BlockKind::Data, entry.block)?;
+            let before = match (at.checked_sub(1), top_at.checked_sub(1)) {
+                (Some(before), _) => Some(self.entry(&partition.index, before)?),
+                (None, Some(before)) => Some(self.entry(&self.top.index, before)?),
+                (None, None) => None,
+            };
+            let bad = |reason| self.source.corruption(entry.block.offset, reason);
+            if block.lies_in(before.map(|before| before.key), entry.key).map_err(bad)? {
+                return Ok((entry.block, block));
+            }
+            Err(bad("block lies at another place than the index says".into()))
+        };
+        self.source.visit((&partition.slots, at), BlockKind::Data, self.caching, load, read)
     }
 
     fn entry<'b>(&self, block: &'b IndexBlock, at: usize) -> Result<Entry<'b>> {
@@ -208,23 +238,47 @@ impl Index<'_> {
         block.find(key).map_err(|reason| self.source.corruption(block.offset, reason))
     }
 
-    /// The one data block that can hold `key`.
-    pub(crate) fn block_of(&self, key: &[u8]) -> Result<Option<Handle>> {
-        let top_at = self.find(self.top, key)?;
-        if top_at == self.top.len() {
+    /// Whether the block of an entry has a timestamp that matters.
+    fn matters(&self, block: &IndexBlock, at: usize) -> Result<bool> {
+        Ok(self.span == Span::ALL || self.entry(block, at)?.span.overlaps(self.span))
+    }
+
+    /// Runs `read` on the one data block that can hold `key`, if there is one.
+    pub(super) fn block_of<R>(&self, key: &[u8], read: impl Fn(&DataBlock) -> Result<R>) -> Result<Option<R>> {
+        let top_at = self.find(&self.top.index, key)?;
+        if top_at == self.top.index.len() || !self.matters(&self.top.index, top_at)? {
             return Ok(None);
         }
-        let entry = self.entry(self.top, top_at)?;
-        if !entry.span.overlaps(self.span) {
-            return Ok(None);
-        }
-        let partition = self.partition(entry.block)?;
-        let at = self.find(&partition, key)?;
-        if at == partition.len() {
-            return Ok(None);
-        }
-        let entry = self.entry(&partition, at)?;
-        Ok(entry.span.overlaps(self.span).then_some(entry.block))
+        self.partition(top_at, |partition| {
+            let at = self.find(&partition.index, key)?;
+            if at == partition.index.len() || !self.matters(&partition.index, at)? {
+                return Ok(None);
+            }
+            self.data_block((top_at, partition), at, |block| read(block))?.map(Some)
+        })?
+    }
+}
+
+/// What is fetched ahead of a lookup, one after the other: each needs that the one before has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// The line of the filter.
+    Filter,
+    /// The data block.
+    Block,
+    /// Its directory.
+    Directory,
+}
+
+impl Index<'_> {
+    /// Fetches ahead of a lookup of `key`, as far as what leads there is held.
+    pub(super) fn fetch(&self, key: &[u8], ahead: Ahead) {
+        let Ok(top_at) = self.top.index.find(key) else { return };
+        self.top.slots.with(top_at, false, |partition| match partition.index.find(key) {
+            Ok(at) if ahead == Ahead::Directory => _ = partition.slots.with(at, false, |block| block.fetch()),
+            Ok(at) => partition.slots.fetch(at),
+            Err(_) => {}
+        });
     }
 }
 
@@ -232,115 +286,117 @@ impl Index<'_> {
 #[derive(Default)]
 pub(crate) struct IndexCursor {
     /// The partition, and its place in the top index.
-    partition: Option<(usize, IndexBlock)>,
+    partition: Option<(usize, Arc<Cached<Partition>>)>,
     at: usize,
 }
 
 impl IndexCursor {
-    /// Whether `key`, the first or last of the block at this position, lies where the index says. For the same reason.
-    pub(crate) fn check(&self, index: &Index<'_>, key: &[u8]) -> Result<()> {
-        let Some((top_at, partition)) = &self.partition else { return Ok(()) };
-        let entry = index.entry(partition, self.at)?;
-        let before = match (self.at.checked_sub(1), top_at.checked_sub(1)) {
-            (Some(before), _) => Some(index.entry(partition, before)?),
-            (None, Some(before)) => Some(index.entry(index.top, before)?),
-            (None, None) => None,
-        };
-        if before.is_none_or(|before| before.key < key) && key <= entry.key {
-            return Ok(());
-        }
-        Err(index.source.corruption(entry.block.offset, "block lies at another place than the index says"))
+    /// The place of the position: in the top index, and in the partition.
+    pub(super) fn place(&self) -> Option<(usize, usize)> {
+        self.partition.as_ref().map(|(top_at, _)| (*top_at, self.at))
     }
 
-    // Each of these moves to the first block in its direction that matters, and gives it; behind the last, none.
+    /// The block at the position.
+    pub(super) fn block(&self, index: &Index<'_>) -> Result<Option<Arc<Cached<DataBlock>>>> {
+        let Some((top_at, partition)) = &self.partition else { return Ok(None) };
+        index.data_block((*top_at, partition), self.at, Arc::clone).map(Some)
+    }
 
-    pub(crate) fn first(&mut self, index: &Index<'_>) -> Result<Option<Handle>> {
+    /// Fetches ahead of a walk in this direction.
+    pub(super) fn fetch_next(&self, forward: bool) {
+        let Some((_, partition)) = &self.partition else { return };
+        let place = |steps: usize| if forward { self.at.checked_add(steps) } else { self.at.checked_sub(steps) };
+        if let (Some(next), Some(after)) = (place(1), place(2)) {
+            partition.slots.with(next, false, |block| block.fetch());
+            partition.slots.fetch(after);
+        }
+    }
+
+    // Each of these moves to the first block in its direction that matters, and says whether there is one.
+
+    pub(super) fn first(&mut self, index: &Index<'_>) -> Result<bool> {
         self.forward(index, 0, 0)
     }
 
-    pub(crate) fn last(&mut self, index: &Index<'_>) -> Result<Option<Handle>> {
-        self.backward(index, index.top.len(), usize::MAX)
+    pub(super) fn last(&mut self, index: &Index<'_>) -> Result<bool> {
+        self.backward(index, index.top.index.len(), usize::MAX)
     }
 
-    pub(crate) fn next(&mut self, index: &Index<'_>) -> Result<Option<Handle>> {
-        let Some((top_at, _)) = &self.partition else { return Ok(None) };
-        self.forward(index, *top_at, self.at + 1)
+    pub(super) fn next(&mut self, index: &Index<'_>) -> Result<bool> {
+        let Some((top_at, at)) = self.place() else { return Ok(false) };
+        self.forward(index, top_at, at + 1)
     }
 
-    pub(crate) fn prev(&mut self, index: &Index<'_>) -> Result<Option<Handle>> {
-        let Some((top_at, _)) = &self.partition else { return Ok(None) };
-        self.backward(index, top_at + 1, self.at)
+    pub(super) fn prev(&mut self, index: &Index<'_>) -> Result<bool> {
+        let Some((top_at, at)) = self.place() else { return Ok(false) };
+        self.backward(index, top_at + 1, at)
     }
 
     /// Forward from the block that can hold `key`.
-    pub(crate) fn seek(&mut self, index: &Index<'_>, key: &[u8]) -> Result<Option<Handle>> {
+    pub(super) fn seek(&mut self, index: &Index<'_>, key: &[u8]) -> Result<bool> {
         let (top_at, at) = self.find(index, key)?;
         self.forward(index, top_at, at)
     }
 
     /// Backward from the block that can hold `key`.
-    pub(crate) fn seek_for_prev(&mut self, index: &Index<'_>, key: &[u8]) -> Result<Option<Handle>> {
+    pub(super) fn seek_for_prev(&mut self, index: &Index<'_>, key: &[u8]) -> Result<bool> {
         let (top_at, at) = self.find(index, key)?;
         self.backward(index, top_at.saturating_add(1), at.saturating_add(1))
     }
 
     fn find(&mut self, index: &Index<'_>, key: &[u8]) -> Result<(usize, usize)> {
-        let top_at = index.find(index.top, key)?;
-        if top_at == index.top.len() {
+        let top_at = index.find(&index.top.index, key)?;
+        if top_at == index.top.index.len() {
             return Ok((top_at, usize::MAX));
         }
-        let at = index.find(self.load(index, top_at)?, key)?;
+        let at = index.find(&self.load(index, top_at)?.index, key)?;
         Ok((top_at, at))
     }
 
     /// The partition in the given place.
-    fn load(&mut self, index: &Index<'_>, top_at: usize) -> Result<&IndexBlock> {
+    fn load(&mut self, index: &Index<'_>, top_at: usize) -> Result<&Partition> {
         let held = self.partition.take().filter(|(place, _)| *place == top_at);
         let partition = match held {
             Some((_, partition)) => partition,
-            None => index.partition_in(top_at)?,
+            None => index.partition(top_at, Arc::clone)?,
         };
         Ok(&self.partition.insert((top_at, partition)).1)
     }
 
     /// From this entry on.
-    fn forward(&mut self, index: &Index<'_>, top_at: usize, mut at: usize) -> Result<Option<Handle>> {
-        for top_at in top_at..index.top.len() {
-            if index.entry(index.top, top_at)?.span.overlaps(index.span) {
+    fn forward(&mut self, index: &Index<'_>, top_at: usize, mut at: usize) -> Result<bool> {
+        for top_at in top_at..index.top.index.len() {
+            if index.matters(&index.top.index, top_at)? {
                 let partition = self.load(index, top_at)?;
-                for at in at..partition.len() {
-                    let entry = index.entry(partition, at)?;
-                    if entry.span.overlaps(index.span) {
-                        let block = entry.block;
+                for at in at..partition.index.len() {
+                    if index.matters(&partition.index, at)? {
                         self.at = at;
-                        return Ok(Some(block));
+                        return Ok(true);
                     }
                 }
             }
             at = 0;
         }
         self.partition = None;
-        Ok(None)
+        Ok(false)
     }
 
     /// From the entry before this one on; places are exclusive.
-    fn backward(&mut self, index: &Index<'_>, top_end: usize, mut end: usize) -> Result<Option<Handle>> {
-        for top_at in (0..top_end.min(index.top.len())).rev() {
-            if index.entry(index.top, top_at)?.span.overlaps(index.span) {
+    fn backward(&mut self, index: &Index<'_>, top_end: usize, mut end: usize) -> Result<bool> {
+        for top_at in (0..top_end.min(index.top.index.len())).rev() {
+            if index.matters(&index.top.index, top_at)? {
                 let partition = self.load(index, top_at)?;
-                for at in (0..end.min(partition.len())).rev() {
-                    let entry = index.entry(partition, at)?;
-                    if entry.span.overlaps(index.span) {
-                        let block = entry.block;
+                for at in (0..end.min(partition.index.len())).rev() {
+                    if index.matters(&partition.index, at)? {
                         self.at = at;
-                        return Ok(Some(block));
+                        return Ok(true);
                     }
                 }
             }
             end = usize::MAX;
         }
         self.partition = None;
-        Ok(None)
+        Ok(false)
     }
 }
 
@@ -396,7 +452,7 @@ mod tests {
             builder.add(&Entry { key, block, span: Span { min: i, max: i * 2 } });
         }
         let bytes = builder.finish();
-        let block = IndexBlock::parse(bytes.clone().into(), 0).unwrap();
+        let block = IndexBlock::parse(&bytes, 0).unwrap();
         for (i, key) in keys.iter().enumerate() {
             assert_eq!(block.find(key), Ok(i));
             assert_eq!(block.find(&[b'k', key[1] + 1]), Ok(i + 1));
@@ -409,8 +465,9 @@ mod tests {
             for value in 0..=u8::MAX {
                 let mut changed = bytes.clone();
                 changed[i] = value;
-                if let Ok(block) = IndexBlock::parse(changed.into(), 0) {
-                    let _ = (block.find(b"k\x08"), block.entry(3));
+                if let Ok(block) = IndexBlock::parse(&changed, 0) {
+                    assert!((0..block.len()).all(|at| block.entry(at).is_ok()));
+                    assert!(block.find(b"k\x08").is_ok());
                 }
             }
         }

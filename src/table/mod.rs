@@ -19,12 +19,14 @@
 mod block;
 mod cache;
 mod cursor;
+mod directory;
 mod filter;
 mod footer;
 mod freeable;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod handle;
+mod held;
 mod history;
 mod history_writer;
 mod index;
@@ -35,6 +37,7 @@ mod row;
 mod rows;
 mod run;
 mod salvage;
+mod slots;
 mod tally;
 mod verify;
 mod writer;
@@ -45,11 +48,13 @@ mod tests;
 pub(crate) use block::Caching;
 pub(crate) use cache::BlockCache;
 pub(crate) use cursor::TableCursor;
+pub(crate) use filter::HashedKey;
 #[cfg(feature = "bench-layers")]
 pub(crate) use filter::{Filter, FilterBuilder};
 #[cfg(any(test, fuzzing))]
 pub(crate) use freeable::Freeable;
 pub(crate) use handle::{Table, TableStore};
+pub(crate) use index::Ahead;
 pub(crate) use meta::{TableMeta, UpperBound};
 pub(crate) use reader::TableReader;
 #[cfg(feature = "bench-layers")]

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
-
 use super::block::{BlockKind, BlockSource, Caching, Handle};
-use super::filter::Filter;
+use super::filter::{Filter, HashedKey};
 use super::footer::Footer;
+use super::held::TopIndex;
 use super::history::HistoryCursor;
-use super::index::{Index, IndexBlock, Span};
+use super::index::{Ahead, Index, IndexBlock, Span};
 use super::row::reason;
 use super::rows::DataBlock;
 use super::tally::Tally;
@@ -25,7 +24,7 @@ pub(crate) struct TableReader {
     pub(super) source: BlockSource,
     pub(super) footer: Footer,
     pub(super) meta: TableMeta,
-    pub(super) top: IndexBlock,
+    pub(super) top: TopIndex,
     pub(super) filter: Option<Filter>,
     /// How often a filter spared a read (hit), and how often it did not though nothing was found (miss).
     filtered: Arc<Tally>,
@@ -37,14 +36,15 @@ impl TableReader {
         fs: &Arc<dyn Fs>,
         dir: &Path,
         number: FileNumber,
-        cache: Arc<BlockCache<Bytes>>,
+        cache: Arc<BlockCache>,
         filtered: Arc<Tally>,
     ) -> Result<Self> {
         let parts = Parts::open(fs, dir, number, cache)?;
         let footer = parts.footer()?;
         let (meta, top) = (parts.meta(&footer)?, parts.top(&footer)?);
         let filter = parts.load(BlockKind::Filter, footer.filter)?;
-        let filter = filter.map(Filter::parse).transpose().map_err(|reason| parts.bad(footer.filter, reason))?;
+        let filter =
+            filter.as_deref().map(Filter::parse).transpose().map_err(|reason| parts.bad(footer.filter, reason))?;
         let ranges = parts.ranges(&footer)?;
         Ok(Self { footer, meta, top, filter, filtered, ranges: Arc::new(ranges), source: parts.source })
     }
@@ -55,7 +55,7 @@ impl TableReader {
         fs: &Arc<dyn Fs>,
         dir: &Path,
         number: FileNumber,
-        cache: Arc<BlockCache<Bytes>>,
+        cache: Arc<BlockCache>,
         named: Option<&TableMeta>,
     ) -> Result<Self> {
         let parts = Parts::open(fs, dir, number, cache)?;
@@ -67,7 +67,7 @@ impl TableReader {
             (Err(Error::Corruption { .. }), Some(named)) => named.clone(),
             (meta, _) => meta?,
         };
-        let top = readable(parts.top(&footer))?.unwrap_or_else(IndexBlock::empty);
+        let top = readable(parts.top(&footer))?.unwrap_or_else(|| TopIndex::new(IndexBlock::empty()));
         let ranges = Arc::new(readable(parts.ranges(&footer))?.unwrap_or_default());
         Ok(Self { footer, meta, top, filter: None, filtered: Arc::default(), ranges, source: parts.source })
     }
@@ -80,7 +80,7 @@ impl TableReader {
     /// What the file says of where it comes from; read from the file, since nothing but a repair asks.
     pub(crate) fn origin(&self) -> Result<Option<Vec<u8>>> {
         let at = self.footer.properties;
-        let block = self.source.load(BlockKind::Properties, at, Caching::Off)?;
+        let block = self.source.load(BlockKind::Properties, at)?;
         let origin = TableMeta::origin_in(&mut Decoder::new(&block)).map_err(reason);
         Ok(origin.map_err(|reason| self.source.corruption(at.offset, reason))?.map(<[u8]>::to_vec))
     }
@@ -89,19 +89,18 @@ impl TableReader {
         &self.ranges
     }
 
-    /// The newest version of `key` at or below `timestamp`, tombstones included, range tombstones not.
-    pub(crate) fn get(&self, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
-        if timestamp < self.meta.min_timestamp || !self.meta.contains(key) {
-            return Ok(None);
-        }
+    /// The newest version of `key` at or below `timestamp`, tombstones included, range tombstones not. The table's
+    /// bounds must admit the key.
+    pub(crate) fn get<'a>(&self, key: impl Into<HashedKey<'a>>, timestamp: Timestamp) -> Result<Option<StoredVersion>> {
+        let key = key.into();
         match &self.filter {
-            None => self.find(key, timestamp),
+            None => self.find(key.key, timestamp),
             Some(filter) if !filter.may_contain(key) => {
                 self.filtered.count(true);
                 Ok(None)
             }
             Some(_) => {
-                let found = self.find(key, timestamp)?;
+                let found = self.find(key.key, timestamp)?;
                 if found.is_none() {
                     self.filtered.count(false);
                 }
@@ -110,34 +109,46 @@ impl TableReader {
         }
     }
 
+    /// Fetches ahead of [`get`](Self::get).
+    pub(super) fn fetch(&self, key: HashedKey<'_>, ahead: Ahead) {
+        match &self.filter {
+            Some(filter) if ahead == Ahead::Filter => filter.fetch(key),
+            Some(filter) if !filter.may_contain(key) => {}
+            _ => self.index(Caching::Fill, Span::ALL).fetch(key.key, ahead),
+        }
+    }
+
     /// [`get`](Self::get) without a filter.
     fn find(&self, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
-        let Some(handle) = self.index(Caching::Fill, Span { min: 0, max: timestamp }).block_of(key)? else {
-            return Ok(None);
-        };
-        let block = self.data_block(handle, Caching::Fill)?;
+        let span = self.span(Span { min: 0, max: timestamp });
+        let found = self.index(Caching::Fill, span).block_of(key, |block| self.find_in(block, key, timestamp))?;
+        Ok(found.flatten())
+    }
+
+    fn find_in(&self, block: &DataBlock, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
         let found = block.find(key).map_err(|reason| self.source.corruption(block.offset, reason))?;
         let Some(row) = found else { return Ok(None) };
         if row.version.timestamp <= timestamp {
-            return Ok(Some(row.version.borrow(&block.bytes).to_owned()));
+            return Ok(Some(row.version.borrow(block.bytes()).to_owned()));
         }
         let mut history = HistoryCursor::default();
-        history.seek(&self.source, Caching::Fill, (&row, &block), timestamp)?;
+        history.seek(&self.source, Caching::Fill, (&row, block), timestamp)?;
         Ok(history.version().map(|version| version.to_owned()))
     }
 
     #[cfg(test)]
-    pub(super) fn cache(&self) -> &BlockCache<Bytes> {
+    pub(super) fn cache(&self) -> &BlockCache {
         self.source.cache()
+    }
+
+    /// The same span; all of time where that is the same here, which spares asking each block.
+    pub(super) fn span(&self, span: Span) -> Span {
+        let all = span.min <= self.meta.min_timestamp && self.meta.max_timestamp <= span.max;
+        if all { Span::ALL } else { span }
     }
 
     pub(super) fn index(&self, caching: Caching, span: Span) -> Index<'_> {
         Index { top: &self.top, source: &self.source, caching, span }
-    }
-
-    pub(super) fn data_block(&self, handle: Handle, caching: Caching) -> Result<DataBlock> {
-        let payload = self.source.load(BlockKind::Data, handle, caching)?;
-        DataBlock::parse(payload, handle.offset).map_err(|reason| self.source.corruption(handle.offset, reason))
     }
 }
 
@@ -161,7 +172,7 @@ impl Parts {
     /// How much is read of a file's end at once: in most files everything that opening needs, but a filter.
     const TAIL: usize = 8 << 10;
 
-    fn open(fs: &Arc<dyn Fs>, dir: &Path, number: FileNumber, cache: Arc<BlockCache<Bytes>>) -> Result<Self> {
+    fn open(fs: &Arc<dyn Fs>, dir: &Path, number: FileNumber, cache: Arc<BlockCache>) -> Result<Self> {
         let path = FileKind::Table.path(dir, number);
         let file = fs.open(Purpose::Table, &path).at_path(&path)?;
         let source = BlockSource::new(file, path, number, cache)?;
@@ -170,7 +181,7 @@ impl Parts {
         Ok(Self { source, tail })
     }
 
-    fn load(&self, kind: BlockKind, handle: Handle) -> Result<Option<Bytes>> {
+    fn load(&self, kind: BlockKind, handle: Handle) -> Result<Option<Vec<u8>>> {
         if handle.is_none() { Ok(None) } else { self.source.load_from(&self.tail, kind, handle).map(Some) }
     }
 
@@ -187,10 +198,11 @@ impl Parts {
         parse_properties(&block, &self.source).map_err(|reason| self.bad(footer.properties, reason))
     }
 
-    fn top(&self, footer: &Footer) -> Result<IndexBlock> {
+    fn top(&self, footer: &Footer) -> Result<TopIndex> {
         let block = self.load(BlockKind::TopIndex, footer.top)?;
-        let top = block.map(|block| IndexBlock::parse(block, footer.top.offset)).transpose();
-        Ok(top.map_err(|reason| self.bad(footer.top, reason))?.unwrap_or_else(IndexBlock::empty))
+        let top = block.map(|block| IndexBlock::parse(&block, footer.top.offset)).transpose();
+        let top = top.map_err(|reason| self.bad(footer.top, reason))?;
+        Ok(TopIndex::new(top.unwrap_or_else(IndexBlock::empty)))
     }
 
     fn ranges(&self, footer: &Footer) -> Result<RangeTombstones> {

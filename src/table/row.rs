@@ -3,10 +3,9 @@
 //! ```text
 //! data block  rows, keys strictly ascending
 //!             handles, fixed, of the history blocks that the rows name
-//!             restarts: the offset in the block of every 16th row, u32 each, the first row's first
-//!             base u64, number of handles u32, number of restarts u32
+//!             base u64, number of handles u32, number of rows u32
 //! row         kind u8
-//!             shared varint         how many bytes the key has in common with the key before; 0 at a restart
+//!             shared varint         how many bytes the key has in common with the block's first key; 0 of that one
 //!             rest of the key       length varint, bytes
 //!             timestamp varint      zigzag of its difference to base
 //!             expires_at varint     kind 3: zigzag of its difference to the timestamp
@@ -20,16 +19,13 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::block::Handle;
 use super::history::HistoryRef;
 use crate::Timestamp;
 use crate::format::{DecodeError, Decoder, Encode, Reason, shared_prefix};
+use crate::slice::Owner;
+use crate::sync::Arc;
 use crate::version::{Stamp, TABLE_POINT, ValueRef, VersionRef};
-
-/// How many rows go from one restart to the next.
-pub(super) const RESTART_INTERVAL: usize = 16;
 
 const VALUE: u8 = 1;
 const TOMBSTONE: u8 = 2;
@@ -40,7 +36,7 @@ const LATE: u8 = 0x10;
 const HISTORY: u8 = 0x20;
 
 /// What a version is, without its timestamp and value. Rows and histories have it in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Kind(u8);
 
 impl Kind {
@@ -53,6 +49,7 @@ impl Kind {
         Self(number | if version.stamp.late { LATE } else { 0 })
     }
 
+    #[inline]
     pub(crate) fn parse(byte: u8) -> Result<Self, Reason> {
         match byte & NUMBER {
             VALUE | TOMBSTONE | EXPIRING if byte & !(NUMBER | LATE | HISTORY) == 0 => Ok(Self(byte)),
@@ -90,13 +87,18 @@ pub(crate) fn put_difference(out: &mut Vec<u8>, timestamp: Timestamp, base: Time
     out.put_varint(((difference << 1) ^ (difference >> 63)).cast_unsigned());
 }
 
+#[inline]
 pub(crate) fn take_difference(from: &mut Decoder<'_>, base: Timestamp) -> Result<Timestamp, DecodeError> {
-    let zigzag = from.varint()?;
-    Ok(base.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg()))
+    from.varint().map(|zigzag| add_difference(base, zigzag))
+}
+
+#[inline]
+fn add_difference(base: Timestamp, zigzag: u64) -> Timestamp {
+    base.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg())
 }
 
 /// A version as it lies in a block.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Version {
     pub(crate) kind: Kind,
     pub(crate) timestamp: Timestamp,
@@ -106,8 +108,9 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    pub(crate) fn borrow<'a>(&self, block: &'a Bytes) -> VersionRef<'a> {
-        let value = || ValueRef { bytes: block.get(self.value.clone()).unwrap_or_default(), owner: Some(block) };
+    pub(crate) fn borrow<'a>(&self, block: &'a Arc<[u8]>) -> VersionRef<'a> {
+        let bytes = || block.get(self.value.clone()).unwrap_or_default();
+        let value = || ValueRef { bytes: bytes(), owner: Some(Owner::Block(block)) };
         VersionRef {
             stamp: Stamp { timestamp: self.timestamp, sequence: TABLE_POINT, late: self.kind.is_late() },
             value: self.kind.has_value().then(value),
@@ -117,9 +120,9 @@ impl Version {
 }
 
 /// A row as it lies in a block.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Row {
-    /// How much of the key before is the front of this one.
+    /// How much of the block's first key is the front of this one.
     pub(crate) shared: usize,
     /// Where the rest of the key lies.
     pub(crate) rest: Range<usize>,
@@ -131,49 +134,49 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The row that begins at `start`, before `end`.
-    pub(crate) fn decode(block: &[u8], start: usize, end: usize, base: Timestamp) -> Result<Self, Reason> {
-        let bytes = block.get(start..end).ok_or("row lies outside of its block")?;
-        let mut from = Decoder::new(bytes);
+    /// Reads the row that begins at `start`, before `end`, in place. Scans spend much of their time here: a row that is
+    /// handed on costs as much again, and so does an error of its own for everything that can be wrong.
+    #[inline]
+    pub(crate) fn read(&mut self, block: &[u8], start: usize, end: usize, base: Timestamp) -> Result<(), Reason> {
+        let mut from = Decoder::new(block.get(start..end).ok_or("row lies outside of its block")?);
         let kind = Kind::parse(from.u8().map_err(reason)?)?;
-        let shared = from.varint_usize().map_err(reason)?;
-        let rest = take_range(&mut from, start)?;
-        let timestamp = take_difference(&mut from, base).map_err(reason)?;
-        let expires_at = if kind.expires() { take_difference(&mut from, timestamp).map_err(reason)? } else { 0 };
-        let value = if kind.has_value() { take_range(&mut from, start)? } else { 0..0 };
-        let history = if kind.has_history() { take_range(&mut from, start)? } else { 0..0 };
-        let end = start + from.offset();
-        Ok(Self { shared, rest, version: Version { kind, timestamp, expires_at, value }, history, end })
+        Ok(self.read_on(kind, &mut from, start, base).ok_or("row is cut off, or has a number that cannot be")?)
     }
 
-    /// The key of a row at a restart, which is whole.
-    pub(crate) fn restart_key(block: &[u8], start: usize, end: usize) -> Result<&[u8], Reason> {
-        let mut from = Decoder::new(block.get(start..end).ok_or("restart lies outside of its block")?);
-        Kind::parse(from.u8().map_err(reason)?)?;
-        if from.varint().map_err(reason)? != 0 {
-            return Err("key at a restart is not whole".into());
-        }
-        from.bytes().map_err(reason)
+    #[inline(always)]
+    fn read_on(&mut self, kind: Kind, from: &mut Decoder<'_>, start: usize, base: Timestamp) -> Option<()> {
+        self.version.kind = kind;
+        self.shared = usize::try_from(from.next_varint()?).ok()?;
+        self.rest = range(from, start)?;
+        self.version.timestamp = add_difference(base, from.next_varint()?);
+        self.version.expires_at =
+            if kind.expires() { add_difference(self.version.timestamp, from.next_varint()?) } else { 0 };
+        self.version.value = if kind.has_value() { range(from, start)? } else { 0..0 };
+        self.history = if kind.has_history() { range(from, start)? } else { 0..0 };
+        self.end = start + from.offset();
+        Some(())
     }
-}
-
-pub(crate) fn reason(error: DecodeError) -> Reason {
-    error.reason
 }
 
 /// Where bytes with their length before them lie; `from` began at `start`.
-fn take_range(from: &mut Decoder<'_>, start: usize) -> Result<Range<usize>, Reason> {
-    let len = from.bytes().map_err(reason)?.len();
+#[inline(always)]
+fn range(from: &mut Decoder<'_>, start: usize) -> Option<Range<usize>> {
+    let len = from.next_bytes()?.len();
     let end = start + from.offset();
-    Ok(end - len..end)
+    Some(end - len..end)
+}
+
+#[inline]
+pub(crate) fn reason(error: DecodeError) -> Reason {
+    error.reason
 }
 
 /// Fills a data block.
 #[derive(Default)]
 pub(crate) struct DataBlockBuilder {
     bytes: Vec<u8>,
-    restarts: Vec<u32>,
     rows: usize,
+    first_key: Vec<u8>,
     last_key: Vec<u8>,
     base: Timestamp,
     /// Of the last row.
@@ -188,7 +191,7 @@ impl DataBlockBuilder {
 
     /// How long the block is by now.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() + self.restarts.len() * 4 + 16
+        self.bytes.len() + 16
     }
 
     pub(crate) fn last_key(&self) -> &[u8] {
@@ -202,22 +205,20 @@ impl DataBlockBuilder {
 
     pub(crate) fn add(&mut self, key: &[u8], version: &VersionRef<'_>) {
         let timestamp = version.stamp.timestamp;
-        if self.is_empty() {
+        let shared = if self.is_empty() {
             self.base = timestamp;
-        }
-        let shared = if self.rows.is_multiple_of(RESTART_INTERVAL) {
-            // Payloads end at 257 MiB: a block whose offsets do not fit is refused when it is written.
-            self.restarts.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+            self.first_key.clear();
+            self.first_key.extend_from_slice(key);
             0
         } else {
-            shared_prefix(&self.last_key, key)
+            shared_prefix(&self.first_key, key)
         };
         self.rows += 1;
         self.kind_at = self.bytes.len();
         self.last_timestamp = timestamp;
         let rest = key.get(shared..).unwrap_or_default();
-        self.last_key.truncate(shared);
-        self.last_key.extend_from_slice(rest);
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
         self.bytes.put_u8(Kind::of(version).byte());
         self.bytes.put_varint(shared as u64);
         self.bytes.put_bytes(rest);
@@ -243,11 +244,8 @@ impl DataBlockBuilder {
         for handle in histories {
             handle.put_fixed(&mut self.bytes);
         }
-        for restart in &self.restarts {
-            self.bytes.put_u32(*restart);
-        }
         self.bytes.put_u64(self.base);
-        for count in [histories.len(), self.restarts.len()] {
+        for count in [histories.len(), self.rows] {
             self.bytes.put_u32(u32::try_from(count).unwrap_or(u32::MAX));
         }
         &self.bytes
@@ -256,7 +254,6 @@ impl DataBlockBuilder {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(1 << 20);
-        self.restarts.clear();
         self.rows = 0;
         self.last_key.clear();
     }

@@ -1,267 +1,280 @@
 //! Data blocks as they are read: a search for one key, and a position that moves row by row in both directions.
 //!
-//! A position decodes rows from a restart on, as far as it was asked to go, and keeps what it decoded of that interval:
-//! so a step back costs no more than a step forward, and no step allocates.
+//! A block is walked once, when it is read: every row is decoded, keys are seen to ascend, and a directory of them is
+//! made. From then on each row is read by itself, since its key shares only with the block's first: a step back costs
+//! what a step forward does, and no step allocates.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::block::Handle;
-use super::row::{RESTART_INTERVAL, Row, reason};
+use super::directory::{Directory, KeyAt};
+use super::history::HistoryBlock;
+use super::row::{Row, reason};
+use super::slots::{Cached, Slots};
 use crate::Timestamp;
-use crate::format::{Decoder, Reason, shared_prefix};
+use crate::format::{Decoder, Reason};
+use crate::sync::Arc;
 
-/// A data block. Offsets in it were checked against its length when they are used, not before.
-#[derive(Debug, Clone)]
+/// Most blocks have fewer rows.
+const USUAL_ROWS: usize = 256;
+
+/// A data block.
 pub(crate) struct DataBlock {
     /// Where it lies in the file: names it in errors.
     pub(crate) offset: u64,
-    pub(crate) bytes: Bytes,
-    histories_at: usize,
-    restarts_at: usize,
-    restarts: usize,
+    directory: Directory,
+    /// Where the handles of history blocks lie; rows end there.
+    histories: Range<usize>,
     base: Timestamp,
+    /// Where the first key lies, which is whole.
+    first_key: Range<usize>,
+    /// Of the history blocks; without any, none.
+    slots: Option<Arc<Slots<HistoryBlock>>>,
 }
 
 impl DataBlock {
-    pub(crate) fn parse(bytes: Bytes, offset: u64) -> Result<Self, Reason> {
+    pub(crate) fn parse(payload: &[u8], offset: u64) -> Result<Self, Reason> {
         const SHORT: &str = "data block is too short";
-        let (rest, counts) = bytes.split_last_chunk::<16>().ok_or(SHORT)?;
+        let (rest, counts) = payload.split_last_chunk::<16>().ok_or(SHORT)?;
         let mut from = Decoder::new(counts);
         let base = from.u64().map_err(reason)?;
         let mut count = || usize::try_from(from.u32().map_err(reason)?).map_err(|_| Reason::from(SHORT));
-        let (histories, restarts) = (count()?, count()?);
-        let restarts_at = restarts.checked_mul(4).and_then(|len| rest.len().checked_sub(len)).ok_or(SHORT)?;
-        let histories_at =
-            histories.checked_mul(Handle::FIXED).and_then(|len| restarts_at.checked_sub(len)).ok_or(SHORT)?;
-        if restarts == 0 || histories_at == 0 {
-            return Err("data block is empty".into());
+        let (histories, rows) = (count()?, count()?);
+        let end = histories.checked_mul(Handle::FIXED).and_then(|len| rest.len().checked_sub(len)).ok_or(SHORT)?;
+        let slots = (histories > 0).then(|| Slots::new(histories));
+
+        // Of a count that cannot be, nothing is believed.
+        let mut entries = Vec::with_capacity(rows.min(USUAL_ROWS));
+        let mut row = Row::default();
+        while row.end < end {
+            let place = row.end;
+            row.read(payload, place, end, base)?;
+            entries.push(KeyAt::new(place, row.shared, row.rest.clone())?);
         }
-        Ok(Self { offset, bytes, histories_at, restarts_at, restarts, base })
+        if entries.len() != rows {
+            return Err("data block has another number of rows than it says".into());
+        }
+        let directory = Directory::new(payload, &entries)?;
+        let first_key = entries.first().map_or(0..0, KeyAt::rest);
+        let behind = |range: Range<usize>| range.start + directory.payload_at()..range.end + directory.payload_at();
+        let (histories, first_key) = (behind(end..rest.len()), behind(first_key));
+        Ok(Self { offset, histories, base, first_key, slots, directory })
     }
 
-    /// The history block in the given place.
+    /// The block's memory; what rows say lies in it.
+    pub(crate) fn bytes(&self) -> &Arc<[u8]> {
+        self.directory.bytes()
+    }
+
+    /// The payload that it was made of.
+    #[cfg(test)]
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.directory.payload()
+    }
+
+    fn get(&self, range: Range<usize>) -> &[u8] {
+        self.bytes().get(range).unwrap_or_default()
+    }
+
+    /// How much memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        let slots =
+            self.slots.as_ref().map_or(0, |_| Slots::<HistoryBlock>::memory(self.histories.len() / Handle::FIXED));
+        size_of::<Self>() + self.bytes().len() + slots
+    }
+
+    /// How many rows it has; never 0.
+    pub(crate) fn len(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// Has the processor fetch what a search looks at.
+    pub(super) fn fetch(&self) {
+        self.directory.fetch();
+    }
+
+    /// The slots of the history blocks.
+    pub(super) fn slots(&self) -> Option<&Arc<Slots<HistoryBlock>>> {
+        self.slots.as_ref()
+    }
+
+    /// Where the history block in the given place lies.
     pub(crate) fn history(&self, place: usize) -> Result<Handle, Reason> {
-        let handles = self.bytes.get(self.histories_at..self.restarts_at).unwrap_or_default();
+        let handles = self.get(self.histories.clone());
         let handle = place.checked_mul(Handle::FIXED).and_then(|start| handles.get(start..));
         Handle::fixed(&mut Decoder::new(handle.unwrap_or_default())).map_err(|_| "row names no history block".into())
     }
 
-    /// Where the rows from restart `interval` to the next lie.
-    fn interval(&self, interval: usize) -> Result<Range<usize>, Reason> {
-        let start = self.restart(interval).ok_or("restart lies outside of its block")?;
-        let end = self.restart(interval + 1).unwrap_or(self.histories_at);
-        if start < end && end <= self.histories_at && (interval > 0 || start == 0) {
-            Ok(start..end)
-        } else {
-            Err("restarts of a data block are out of order".into())
-        }
+    /// Whether all keys are above `before`, if that is a key, and none is above `last`.
+    pub(super) fn lies_in(&self, before: Option<&[u8]>, last: &[u8]) -> Result<bool, Reason> {
+        let mut end = Row::default();
+        self.read(self.len().saturating_sub(1), &mut end)?;
+        Ok(before.is_none_or(|before| before < self.first_key()) && self.compare(&end, last, 0).is_le())
     }
 
-    fn restart(&self, interval: usize) -> Option<usize> {
-        if interval >= self.restarts {
-            return None;
-        }
-        let at = self.bytes.get(self.restarts_at + 4 * interval..)?.first_chunk::<4>()?;
-        usize::try_from(u32::from_le_bytes(*at)).ok()
+    fn first_key(&self) -> &[u8] {
+        self.get(self.first_key.clone())
     }
 
-    /// How many intervals begin at or before `key`: the key, if it is there, is in the last of them.
-    fn intervals_to(&self, key: &[u8]) -> Result<usize, Reason> {
-        let (mut low, mut high) = (0, self.restarts);
-        while low < high {
-            let middle = low.midpoint(high);
-            let range = self.interval(middle)?;
-            if Row::restart_key(&self.bytes, range.start, range.end)? <= key {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
+    /// What the first key and that of a row have in common, from `from` on. Mostly all keys do, so that need not be
+    /// fetched from where the first key lies.
+    fn shared(&self, row: &Row, from: usize) -> &[u8] {
+        let common = self.directory.common();
+        let shared = if row.shared <= common.len() { common } else { self.first_key() };
+        shared.get(from..row.shared).unwrap_or_default()
     }
 
-    /// The row of `key`. Compares without putting keys together.
+    /// Reads the row in the given place.
+    #[inline]
+    fn read(&self, at: usize, row: &mut Row) -> Result<(), Reason> {
+        let start = self.directory.place(at).ok_or("no such row in a data block")?;
+        row.read(self.bytes(), start, self.histories.start, self.base)
+    }
+
+    /// How the key of a row compares with `key`, of which the first `from` bytes are known to be the same.
+    fn compare(&self, row: &Row, key: &[u8], from: usize) -> Ordering {
+        let from = from.min(row.shared);
+        let (front, rest) = key.split_at_checked(row.shared).unwrap_or((key, &[]));
+        let front = front.get(from..).unwrap_or_default();
+        self.shared(row, from).cmp(front).then_with(|| self.get(row.rest.clone()).cmp(rest))
+    }
+
+    /// The first row at or above `key`, or the number of rows; and whether it is that key's: then `row` is that row.
+    fn search(&self, key: &[u8], row: &mut Row) -> Result<(usize, bool), Reason> {
+        self.directory.find(key, |at| {
+            self.read(at, row)?;
+            Ok(self.compare(row, key, self.directory.common().len()))
+        })
+    }
+
+    /// The row of `key`.
     pub(crate) fn find(&self, key: &[u8]) -> Result<Option<Row>, Reason> {
-        let Some(interval) = self.intervals_to(key)?.checked_sub(1) else { return Ok(None) };
-        let range = self.interval(interval)?;
-        let mut at = range.start;
-        // How much `key` has in common with the row before, which is less than `key`.
-        let mut matched = 0;
-        while at < range.end {
-            let row = Row::decode(&self.bytes, at, range.end, self.base)?;
-            match row.shared.cmp(&matched) {
-                // It differs from the row before where that one still agreed with `key`: it is greater.
-                Ordering::Less => return Ok(None),
-                // It has in common with the row before also where that one differs from `key`: it is less, too.
-                Ordering::Greater => {}
-                Ordering::Equal => {
-                    let rest = self.bytes.get(row.rest.clone()).unwrap_or_default();
-                    let wanted = key.get(matched..).unwrap_or_default();
-                    let more = shared_prefix(rest, wanted);
-                    match rest.get(more..).unwrap_or_default().cmp(wanted.get(more..).unwrap_or_default()) {
-                        Ordering::Less => matched += more,
-                        Ordering::Equal => return Ok(Some(row)),
-                        Ordering::Greater => return Ok(None),
-                    }
-                }
-            }
-            at = row.end;
-        }
-        Ok(None)
+        let mut row = Row::default();
+        let (_, found) = self.search(key, &mut row)?;
+        Ok(found.then_some(row))
     }
 }
 
 /// A position on a row of a data block, or on none.
 #[derive(Default)]
 pub(crate) struct Rows {
-    block: Option<DataBlock>,
-    /// Which restart the rows below begin at.
-    interval: usize,
-    /// What was decoded of the interval; each key lies in `keys`.
-    rows: Vec<(Range<usize>, Row)>,
-    keys: Vec<u8>,
-    /// What was not decoded yet.
-    rest: Range<usize>,
-    /// The position in `rows`; behind them: on none.
-    at: usize,
+    block: Option<Arc<Cached<DataBlock>>>,
+    /// The place of the row, if the position is on one.
+    at: Option<usize>,
+    row: Row,
+    key: Vec<u8>,
+    /// How much of the block's first key stands in front there.
+    shared: usize,
 }
 
 impl Rows {
     /// Goes into a block, onto no row yet.
-    pub(crate) fn enter(&mut self, block: DataBlock) {
+    pub(crate) fn enter(&mut self, block: Arc<Cached<DataBlock>>) {
         self.leave();
         self.block = Some(block);
+        self.key.clear();
+        self.shared = 0;
     }
 
     /// Leaves the block.
     pub(crate) fn leave(&mut self) {
         self.block = None;
-        self.rows.clear();
-        self.keys.clear();
-        self.rest = 0..0;
-        self.at = 0;
+        self.at = None;
     }
 
     pub(crate) fn block(&self) -> Option<&DataBlock> {
-        self.block.as_ref()
+        self.block.as_deref().map(|block| &**block)
     }
 
     pub(crate) fn key(&self) -> Option<&[u8]> {
-        self.keys.get(self.rows.get(self.at)?.0.clone())
+        self.at.map(|_| self.key.as_slice())
     }
 
     /// The row at the position, and the block that it lies in.
     pub(crate) fn row(&self) -> Option<(&Row, &DataBlock)> {
-        Some((&self.rows.get(self.at)?.1, self.block.as_ref()?))
+        self.at.and(self.block()).map(|block| (&self.row, block))
     }
 
     // Each of these says whether there is such a row; without one, the position is none.
 
     pub(crate) fn first(&mut self) -> Result<bool, Reason> {
-        self.open(0)?;
-        self.decode_one()
+        self.stand_on(0)
     }
 
     pub(crate) fn last(&mut self) -> Result<bool, Reason> {
-        let Some(last) = self.restarts().checked_sub(1) else { return Ok(false) };
-        self.open_to_end(last)
+        self.stand_before(self.len())
     }
 
     /// To the first row at or after `key`.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<bool, Reason> {
-        let intervals = self.intervals_to(key)?;
-        self.open(intervals.saturating_sub(1))?;
-        while self.decode_one()? {
-            if self.key().is_some_and(|found| found >= key) {
-                return Ok(true);
-            }
-            self.at += 1;
+        match self.search(key)? {
+            (at, true) => Ok(self.stand_on_row(at)),
+            (at, false) => self.stand_on(at),
         }
-        self.next_interval()
     }
 
     /// To the last row at or before `key`.
     pub(crate) fn seek_for_prev(&mut self, key: &[u8]) -> Result<bool, Reason> {
-        let Some(interval) = self.intervals_to(key)?.checked_sub(1) else { return Ok(false) };
-        self.open(interval)?;
-        while self.decode_one()? && self.key().is_some_and(|found| found <= key) {
-            self.at += 1;
+        match self.search(key)? {
+            (at, true) => Ok(self.stand_on_row(at)),
+            (at, false) => self.stand_before(at),
         }
-        // The first row of the interval is not above `key`.
-        self.at = self.at.saturating_sub(1);
-        Ok(true)
+    }
+
+    fn search(&mut self, key: &[u8]) -> Result<(usize, bool), Reason> {
+        self.at = None;
+        self.block.as_deref().map_or(Ok((0, false)), |block| block.search(key, &mut self.row))
     }
 
     pub(crate) fn next(&mut self) -> Result<bool, Reason> {
-        self.at += 1;
-        if self.at < self.rows.len() || self.decode_one()? { Ok(true) } else { self.next_interval() }
-    }
-
-    pub(crate) fn prev(&mut self) -> Result<bool, Reason> {
-        if let Some(before) = self.at.checked_sub(1) {
-            self.at = before;
-            return Ok(true);
-        }
-        match self.interval.checked_sub(1) {
-            Some(before) => self.open_to_end(before),
+        match self.at {
+            Some(at) => self.stand_on(at + 1),
             None => Ok(false),
         }
     }
 
-    fn restarts(&self) -> usize {
-        self.block.as_ref().map_or(0, |block| block.restarts)
+    pub(crate) fn prev(&mut self) -> Result<bool, Reason> {
+        self.stand_before(self.at.unwrap_or(0))
     }
 
-    fn intervals_to(&self, key: &[u8]) -> Result<usize, Reason> {
-        self.block.as_ref().map_or(Ok(0), |block| block.intervals_to(key))
+    fn len(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.len())
     }
 
-    fn open(&mut self, interval: usize) -> Result<(), Reason> {
-        let Some(block) = &self.block else { return Ok(()) };
-        self.rest = block.interval(interval)?;
-        self.interval = interval;
-        self.rows.clear();
-        self.keys.clear();
-        self.at = 0;
-        Ok(())
-    }
-
-    fn next_interval(&mut self) -> Result<bool, Reason> {
-        if self.interval + 1 >= self.restarts() {
-            return Ok(false);
+    fn stand_before(&mut self, after: usize) -> Result<bool, Reason> {
+        match after.checked_sub(1) {
+            Some(at) => self.stand_on(at),
+            None => {
+                self.at = None;
+                Ok(false)
+            }
         }
-        self.open(self.interval + 1)?;
-        self.decode_one()
     }
 
-    fn open_to_end(&mut self, interval: usize) -> Result<bool, Reason> {
-        self.open(interval)?;
-        while self.decode_one()? {}
-        self.at = self.rows.len().saturating_sub(1);
-        Ok(!self.rows.is_empty())
+    fn stand_on(&mut self, at: usize) -> Result<bool, Reason> {
+        self.at = None;
+        let Some(block) = self.block.as_deref().filter(|block| at < block.len()) else { return Ok(false) };
+        block.read(at, &mut self.row)?;
+        Ok(self.stand_on_row(at))
     }
 
-    /// Decodes the next row of the interval, if there is one.
-    fn decode_one(&mut self) -> Result<bool, Reason> {
-        let Some(block) = self.block.as_ref().filter(|_| !self.rest.is_empty()) else { return Ok(false) };
-        if self.rows.len() >= RESTART_INTERVAL {
-            // So the keys of an interval never take much more memory than the block.
-            return Err("too many rows from one restart to the next".into());
+    /// Makes the key of the row that was read, which is the position then.
+    #[inline]
+    fn stand_on_row(&mut self, at: usize) -> bool {
+        let Some(block) = self.block.as_deref() else { return false };
+        let row = &self.row;
+        // Mostly the key before shares as much with the block's first one: then that much stands here already.
+        if self.shared == row.shared {
+            self.key.truncate(row.shared);
+        } else {
+            self.key.clear();
+            self.key.extend_from_slice(block.shared(row, 0));
+            self.shared = row.shared;
         }
-        let row = Row::decode(&block.bytes, self.rest.start, self.rest.end, block.base)?;
-        let before = self.rows.last().map_or(0..0, |(key, _)| key.clone());
-        if row.shared > before.len() {
-            return Err("key shares more with the key before than that has".into());
-        }
-        let start = self.keys.len();
-        self.keys.extend_from_within(before.start..before.start + row.shared);
-        self.keys.extend_from_slice(block.bytes.get(row.rest.clone()).unwrap_or_default());
-        self.rest.start = row.end;
-        self.rows.push((start..self.keys.len(), row));
-        Ok(true)
+        self.key.extend_from_slice(block.get(row.rest.clone()));
+        self.at = Some(at);
+        true
     }
 }
 
@@ -270,24 +283,66 @@ mod tests {
     use super::*;
     use crate::format::Encode;
 
-    /// Keys that each have all of the one before: put together they take far more than the block.
-    #[test]
-    fn keys_of_rows_without_restarts_do_not_fill_the_memory() {
-        // S27
+    fn block(rows: &[(u64, &[u8])], said: u32) -> Result<DataBlock, Reason> {
         let mut bytes = Vec::new();
-        for shared in 0..1000u64 {
+        for (shared, rest) in rows {
             bytes.put_u8(2);
-            bytes.put_varint(shared);
-            bytes.put_bytes(b"k");
+            bytes.put_varint(*shared);
+            bytes.put_bytes(rest);
             bytes.put_varint(0);
         }
-        bytes.put_u32(0);
         bytes.put_u64(0);
         bytes.put_u32(0);
-        bytes.put_u32(1);
-        let mut rows = Rows::default();
-        rows.enter(DataBlock::parse(bytes.into(), 0).unwrap());
-        assert!(rows.last().is_err());
-        assert!(rows.keys.len() <= RESTART_INTERVAL * RESTART_INTERVAL, "{} bytes of keys", rows.keys.len());
+        bytes.put_u32(said);
+        DataBlock::parse(&bytes, 0)
+    }
+
+    #[test]
+    fn a_block_whose_rows_cannot_be_is_refused_when_it_is_read() {
+        // S27
+        let good: [(u64, &[u8]); 4] = [(0, b"key1"), (3, b"2"), (3, b"2a"), (1, b"x")];
+        assert_eq!(block(&good, 4).unwrap().len(), 4);
+        for said in [0, 1, 3, 5, u32::MAX] {
+            assert!(block(&good, said).is_err(), "{said}");
+        }
+        assert!(block(&[], 0).is_err());
+        for (at, bad) in [(0, (1, &b"key1"[..])), (1, (5, b"")), (1, (u64::MAX, b"")), (2, (3, b"2")), (3, (0, b"k"))] {
+            let mut rows = good;
+            rows[at] = bad;
+            assert!(block(&rows, 4).is_err(), "{bad:?} at {at}");
+        }
+    }
+
+    /// Many keys of which most share all of a long one, and the last one nothing: a block of 5 MB would be made of a copy of
+    /// 4 MB for each row.
+    #[test]
+    fn what_is_done_for_a_row_does_not_grow_with_what_it_shares() {
+        // S27
+        let long = vec![b'k'; 4 << 20];
+        let ends: Vec<[u8; 4]> = (0..200_000u32).map(u32::to_be_bytes).collect();
+        let first = std::iter::once((0, &long[..]));
+        let rows: Vec<(u64, &[u8])> = first
+            .chain(ends.iter().map(|end| (long.len() as u64, &end[..])))
+            .chain([(long.len() as u64 - 1, &b"l"[..]), (0, b"l")])
+            .collect();
+        let made = block(&rows, 200_003).unwrap();
+        assert!(made.find(&[&long[..], &ends[777]].concat()).unwrap().is_some());
+        assert!(made.find(b"kl").unwrap().is_none());
+    }
+
+    /// Many keys that share all of a long one: put together they would take far more than the block.
+    #[test]
+    fn keys_of_rows_that_share_much_do_not_fill_the_memory() {
+        // S27
+        let long = vec![b'k'; 5000];
+        let ends: Vec<[u8; 2]> = (0..5000u16).map(u16::to_be_bytes).collect();
+        let rows: Vec<(u64, &[u8])> =
+            std::iter::once((0, &long[..])).chain(ends.iter().map(|end| (5000, &end[..]))).collect();
+        let made = block(&rows, 5001).unwrap();
+        assert!(made.memory() < 6 * made.payload().len(), "{} bytes for {}", made.memory(), made.payload().len());
+        let mut walk = Rows::default();
+        walk.enter(Cached::alone(made));
+        assert!(walk.last().unwrap());
+        assert!(walk.key.capacity() < 20_000);
     }
 }

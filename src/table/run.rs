@@ -1,6 +1,7 @@
 //! A cursor over one level: its tables, which do not overlap, one behind the other.
 
 use std::fmt;
+use std::ops::Deref;
 
 use super::{Caching, Table, TableCursor};
 use crate::sync::Arc;
@@ -9,7 +10,7 @@ use crate::{Result, Timestamp};
 
 /// A cursor over tables in key order that do not overlap (T3). Opens a table when it comes to it.
 pub(crate) struct RunCursor {
-    tables: Vec<Arc<Table>>,
+    tables: Tables,
     caching: Caching,
     span: (Timestamp, Timestamp),
     /// The table of the position, and the position in it; `None` off an end.
@@ -18,15 +19,41 @@ pub(crate) struct RunCursor {
     covering: Option<(usize, Arc<RangeTombstones>, usize)>,
 }
 
+/// Shared with the tree: a cursor is made without counting every table.
+enum Tables {
+    One(Arc<Table>),
+    Run(Arc<Vec<Arc<Table>>>),
+}
+
+impl Deref for Tables {
+    type Target = [Arc<Table>];
+
+    fn deref(&self) -> &[Arc<Table>] {
+        match self {
+            Self::One(table) => std::slice::from_ref(table),
+            Self::Run(tables) => tables,
+        }
+    }
+}
+
 impl RunCursor {
     /// `tables` must be in key order and must not overlap.
-    pub(crate) fn new(tables: Vec<Arc<Table>>) -> Self {
-        Self { tables, caching: Caching::Fill, span: (0, Timestamp::MAX), current: None, covering: None }
+    pub(crate) fn new(tables: Arc<Vec<Arc<Table>>>) -> Self {
+        Self::of(Tables::Run(tables), Caching::Fill)
+    }
+
+    /// Over one table.
+    pub(crate) fn one(table: Arc<Table>) -> Self {
+        Self::of(Tables::One(table), Caching::Fill)
     }
 
     /// What a merge reads is read once: it leaves nothing in the block cache.
-    pub(crate) fn for_merge(tables: Vec<Arc<Table>>) -> Self {
-        Self { caching: Caching::LookUp, ..Self::new(tables) }
+    pub(crate) fn for_merge(tables: Arc<Vec<Arc<Table>>>) -> Self {
+        Self::of(Tables::Run(tables), Caching::LookUp)
+    }
+
+    fn of(tables: Tables, caching: Caching) -> Self {
+        Self { tables, caching, span: (0, Timestamp::MAX), current: None, covering: None }
     }
 
     /// As [`TableCursor::set_timestamp_range`]; tables without a timestamp in the range are not even opened.
@@ -144,6 +171,10 @@ impl KeyCursor for RunCursor {
             Some((_, cursor)) => cursor.older_version(),
             None => Ok(None),
         }
+    }
+
+    fn version(&self) -> Option<VersionRef<'_>> {
+        self.current.as_ref()?.1.version()
     }
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {

@@ -13,6 +13,7 @@ use super::index::IndexBlock;
 use super::reader::readable;
 use super::row::Row;
 use super::rows::{DataBlock, Rows};
+use super::slots::Cached;
 use super::{TableReader, TableWriter};
 use crate::Result;
 use crate::format::codec::Compression;
@@ -41,9 +42,9 @@ impl TableReader {
 
     /// Every data block that can be found, by its place, and so in the order of keys.
     fn data_blocks(&self) -> Result<BTreeMap<u64, Handle>> {
-        let (mut found, mut whole) = (BTreeMap::new(), self.top.len() > 0);
-        for at in 0..self.top.len() {
-            let above = self.top.entry(at).ok();
+        let (mut found, mut whole) = (BTreeMap::new(), self.top.index.len() > 0);
+        for at in 0..self.top.index.len() {
+            let above = self.top.index.entry(at).ok();
             let partition = above.map(|above| self.partition(above.block)).transpose()?.flatten();
             whole &= partition.is_some();
             for at in 0..partition.as_ref().map_or(0, IndexBlock::len) {
@@ -59,8 +60,8 @@ impl TableReader {
     }
 
     fn partition(&self, block: Handle) -> Result<Option<IndexBlock>> {
-        let payload = readable(self.source.load(BlockKind::Partition, block, Caching::Off))?;
-        Ok(payload.and_then(|payload| IndexBlock::parse(payload, block.offset).ok()))
+        let payload = readable(self.source.load(BlockKind::Partition, block))?;
+        Ok(payload.and_then(|payload| IndexBlock::parse(&payload, block.offset).ok()))
     }
 
     /// Adds the data blocks that an index has lost: blocks lie back to back, so the end of one is where the next begins.
@@ -145,8 +146,10 @@ struct Rest<'a> {
 
 impl Rest<'_> {
     fn block(&mut self, block: Handle) -> Result<()> {
-        let Some(block) = readable(self.reader.data_block(block, Caching::Off))? else { return Ok(()) };
-        let mut rows = Rows::default();
+        let Some(block) = readable(self.reader.source.parsed::<DataBlock>(BlockKind::Data, block))? else {
+            return Ok(());
+        };
+        let (block, mut rows) = (Cached::alone(block), Rows::default());
         rows.enter(block.clone());
         let mut found = rows.first();
         while let Ok(true) = found {
@@ -165,7 +168,7 @@ impl Rest<'_> {
     }
 
     fn versions(&mut self, row: &Row, block: &DataBlock) -> Result<()> {
-        self.writer.version(row.version.borrow(&block.bytes))?;
+        self.writer.version(row.version.borrow(block.bytes()))?;
         if !row.version.kind.has_history() {
             return Ok(());
         }

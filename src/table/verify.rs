@@ -1,14 +1,14 @@
 //! Reads every byte of a table and holds it against every rule that the format has.
 
-use bytes::Bytes;
-
-use super::block::{BlockKind, Caching, Handle};
+use super::block::{BlockKind, Handle};
 use super::footer::Footer;
 use super::history::{HistoryIndex, HistoryRef, List};
 use super::index::{Entry, IndexBlock, Span};
 use super::row::{Row, Version};
 use super::rows::{DataBlock, Rows};
+use super::slots::Cached;
 use super::{TableReader, ranges};
+use crate::sync::Arc;
 use crate::{Result, Timestamp};
 
 impl TableReader {
@@ -43,7 +43,7 @@ pub(crate) struct Verified {
 /// A history block that several rows share: where it lies, its bytes, and where the next list begins.
 struct Shared {
     offset: u64,
-    bytes: Bytes,
+    bytes: Arc<[u8]>,
     next: usize,
 }
 
@@ -70,12 +70,12 @@ impl Verifier<'_> {
         }
         let top_at = reader.footer.top.offset;
         let top = self.load(BlockKind::TopIndex, reader.footer.top)?;
-        let top = IndexBlock::parse(top, top_at).map_err(|reason| self.bad(top_at, reason))?;
+        let top = IndexBlock::parse(&top, top_at).map_err(|reason| self.bad(top_at, reason))?;
         for at in 0..top.len() {
             let above = top.entry(at).map_err(|reason| self.bad(top_at, reason))?;
             let place = above.block.offset;
             let partition = self.load(BlockKind::Partition, above.block)?;
-            let partition = IndexBlock::parse(partition, place).map_err(|reason| self.bad(place, reason))?;
+            let partition = IndexBlock::parse(&partition, place).map_err(|reason| self.bad(place, reason))?;
             let mut span = Span::EMPTY;
             for at in 0..partition.len() {
                 let entry = partition.entry(at).map_err(|reason| self.bad(place, reason))?;
@@ -92,7 +92,8 @@ impl Verifier<'_> {
     fn block(&mut self, entry: &Entry<'_>) -> Result<()> {
         let at = entry.block.offset;
         let payload = self.load(BlockKind::Data, entry.block)?;
-        let block = DataBlock::parse(payload, at).map_err(|reason| self.bad(at, reason))?;
+        let block = DataBlock::parse(&payload, at).map_err(|reason| self.bad(at, reason))?;
+        let block = Cached::alone(block);
         let mut span = Span::EMPTY;
         let mut rows = Rows::default();
         rows.enter(block.clone());
@@ -131,7 +132,7 @@ impl Verifier<'_> {
         } else {
             if self.shared.as_ref().is_none_or(|shared| shared.offset != handle.offset) {
                 self.end_shared()?;
-                let bytes = self.load(BlockKind::History, handle)?;
+                let bytes: Arc<[u8]> = self.load(BlockKind::History, handle)?.into();
                 self.shared = Some(Shared { offset: handle.offset, bytes, next: 0 });
             }
             if let Some(shared) = self.shared.take() {
@@ -146,13 +147,13 @@ impl Verifier<'_> {
     /// A long history; `newer` goes from the version above it to its oldest.
     fn tree(&mut self, handle: Handle, levels: u8, newer: &mut Timestamp, span: &mut Span) -> Result<()> {
         let Some(below) = levels.checked_sub(1) else {
-            let bytes = self.load(BlockKind::History, handle)?;
+            let bytes: Arc<[u8]> = self.load(BlockKind::History, handle)?.into();
             let len = bytes.len();
             let end = self.list(bytes, handle.offset, 0, newer, span)?;
             return self.must(end == len, handle.offset, "history block is longer than its list");
         };
         let payload = self.load(BlockKind::HistoryIndex, handle)?;
-        let index = HistoryIndex::parse(payload).map_err(|reason| self.bad(handle.offset, reason))?;
+        let index = HistoryIndex::parse(&payload).map_err(|reason| self.bad(handle.offset, reason))?;
         let mut at = 0;
         while let Some((oldest, child)) = index.child(at) {
             self.tree(child, below, newer, span)?;
@@ -165,7 +166,7 @@ impl Verifier<'_> {
     /// One list; gives where it ends.
     fn list(
         &mut self,
-        bytes: Bytes,
+        bytes: Arc<[u8]>,
         block_at: u64,
         offset: usize,
         newer: &mut Timestamp,
@@ -231,8 +232,8 @@ impl Verifier<'_> {
         Ok(Verified { bytes: self.bytes, keys: self.keys, versions: self.versions })
     }
 
-    fn load(&mut self, kind: BlockKind, handle: Handle) -> Result<Bytes> {
-        let payload = self.reader.source.load(kind, handle, Caching::Off)?;
+    fn load(&mut self, kind: BlockKind, handle: Handle) -> Result<Vec<u8>> {
+        let payload = self.reader.source.load(kind, handle)?;
         self.bytes += handle.bytes_in_file();
         Ok(payload)
     }

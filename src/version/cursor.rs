@@ -28,6 +28,9 @@ pub(crate) trait KeyCursor {
     fn version_at(&mut self, timestamp: Timestamp) -> Result<Option<VersionRef<'_>>>;
     /// The version next older than the current one; it becomes the current version. Amortised O(1).
     fn older_version(&mut self) -> Result<Option<VersionRef<'_>>>;
+    /// The current version: what [`version_at`](Self::version_at) or [`older_version`](Self::older_version) gave last,
+    /// until the position moves.
+    fn version(&self) -> Option<VersionRef<'_>>;
 
     /// The newest range tombstone of this source that covers `key`, at or below `timestamp`. `key` need not be the
     /// current one; calls with neighbouring keys are cheap.

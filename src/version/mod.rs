@@ -14,8 +14,7 @@ pub(crate) use cursor::KeyCursor;
 pub(crate) use tombstones::fragment;
 pub(crate) use tombstones::{Fragment, RangeTombstone, RangeTombstones};
 
-use bytes::Bytes;
-
+use crate::slice::Owner;
 use crate::{Slice, Timestamp};
 
 /// The place of an operation in the order of commits, in memory only. Each operation of a batch has its own.
@@ -48,7 +47,7 @@ impl Stamp {
 pub(crate) struct ValueRef<'a> {
     pub(crate) bytes: &'a [u8],
     /// What `bytes` is a part of and can be shared with; `None`: who keeps them copies them.
-    pub(crate) owner: Option<&'a Bytes>,
+    pub(crate) owner: Option<Owner<'a>>,
 }
 
 impl ValueRef<'_> {

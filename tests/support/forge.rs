@@ -7,6 +7,7 @@ use strandline::fs::Purpose;
 use strandline::{Fs, MemFs};
 
 const DIR: &str = "db";
+const FORMAT_VERSION: u32 = 3;
 
 fn sum(kind: u8, file: u64, offset: u64, parts: &[&[u8]]) -> [u8; 4] {
     let place = [&file.to_le_bytes()[..], &offset.to_le_bytes(), &[kind]].concat();
@@ -43,7 +44,7 @@ pub(crate) fn current(fs: &MemFs) -> u64 {
 }
 
 pub(crate) fn current_bytes(number: u64) -> Vec<u8> {
-    let head = [&b"strandCU"[..], &2u32.to_le_bytes(), &number.to_le_bytes()].concat();
+    let head = [&b"strandCU"[..], &FORMAT_VERSION.to_le_bytes(), &number.to_le_bytes()].concat();
     let crc = sum(0x43, 0, 0, &[&head]);
     [&head[..], &crc].concat()
 }
@@ -137,7 +138,7 @@ pub(crate) fn scramble_manifest(fs: &MemFs, below: &mut dyn FnMut(u64) -> u64) {
 // ---- the log ----
 
 pub(crate) fn segment_header(number: u64, ordinal: u64, start: u64) -> Vec<u8> {
-    let mut out = [&b"SLINELOG"[..], &2u32.to_le_bytes()].concat();
+    let mut out = [&b"SLINELOG"[..], &FORMAT_VERSION.to_le_bytes()].concat();
     let crc = sum(0, number, 0, &[&out]);
     out.extend(crc);
     let rest = [ordinal, start, 0].map(u64::to_le_bytes).concat();

@@ -391,7 +391,7 @@ fn the_bytes_of_a_segment_are_these() {
     let hex: String = fs.read_file(path_of(FileNumber(1))).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = [
         // magic, version, their checksum; ordinal 300, start 4096, synced up to there, their checksum
-        "534c494e454c4f47 02000000 ae0c8ada",
+        "534c494e454c4f47 03000000 16a6cf07",
         "2c01000000000000 0010000000000000 0010000000000000 9b978997",
         // a commit: kind, flags, 3 bytes, their checksum; synced up to 4096, the head's checksum
         "01 07 03000000 5b08a2e3 0010000000000000 01f273bb",

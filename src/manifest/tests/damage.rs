@@ -243,12 +243,12 @@ fn the_bytes_of_a_manifest_are_these() {
     let snapshot = ["080102", "090100", "0a0100", "0b0100", "0c020000", "0d020000", "070100"].concat();
     let manifest = hex("000001.manifest");
     let (header, frames) = manifest.split_at(48);
-    assert!(header.starts_with("737472616e644d46020000000100000000000000"), "{header}");
+    assert!(header.starts_with("737472616e644d46030000000100000000000000"), "{header}");
     assert!(frames.starts_with("1700000002"), "{frames}");
     assert_eq!(&frames[26..26 + snapshot.len()], snapshot);
     let edit = &frames[26 + snapshot.len()..];
     assert!(edit.starts_with("0400000003") && edit.ends_with("0a02ac02"), "{edit}");
-    assert!(hex("CURRENT").starts_with("737472616e644355020000000100000000000000"));
+    assert!(hex("CURRENT").starts_with("737472616e644355030000000100000000000000"));
 }
 
 #[test]

@@ -25,6 +25,7 @@ use super::partial::PartialKeys;
 use super::{Link, MAX_HEIGHT};
 use crate::Timestamp;
 use crate::memtable::order::Place;
+use crate::slice::Owner;
 use crate::version::{Sequence, Stamp, ValueRef};
 
 /// Longer values stay where they are and are shared: to copy them would cost more than it spares.
@@ -218,7 +219,7 @@ impl<'a> Raw<'a> {
         if let Some(long) = self.long() {
             // SAFETY: it was written, and is dropped with the list only.
             let owner = unsafe { long.as_ref() };
-            return Some(ValueRef { bytes: owner, owner: Some(owner) });
+            return Some(ValueRef { bytes: owner, owner: Some(Owner::Bytes(owner)) });
         }
         let at = value_at(self.lens().timestamp_at(), flags);
         // SAFETY: so many bytes were written there, and never again.

@@ -43,7 +43,7 @@ impl Landmarks {
 
     /// Has the landmarks fetched that a search for a goal looks at first.
     pub(super) fn prefetch(&self, partial: usize) {
-        self.ranges.get(range(partial)).into_iter().for_each(|range| super::fetch(range));
+        self.ranges.get(range(partial)).into_iter().for_each(|range| crate::prefetch::fetch(range));
     }
 
     /// An entry not far before a goal, as far as partial keys can tell.

@@ -46,6 +46,7 @@ use bytes::Bytes;
 
 use super::order::Place;
 use crate::Timestamp;
+use crate::prefetch::{CAN_FETCH, fetch};
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering, ProcessCount};
 use crate::version::{Sequence, Stamp, ValueRef};
 use arena::Arena;
@@ -418,21 +419,6 @@ impl<'a> Entry<'a> {
     pub(super) fn keep(self) -> Kept {
         Kept { header: self.raw.header(), list: self.list.id }
     }
-}
-
-/// Whether [`fetch`] does anything. Where orders of steps are tried, a load for its sake would be one more.
-const CAN_FETCH: bool = cfg!(all(target_arch = "x86_64", not(miri), not(all(test, any(loom, shuttle)))));
-
-/// Has the processor fetch what lies there, without waiting for it.
-fn fetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    if CAN_FETCH {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: it reads nothing that the program can see, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }
 
 /// On how many levels an entry is linked: one, and each one more with a chance of a quarter. The sequence decides, well

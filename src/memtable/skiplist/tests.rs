@@ -178,7 +178,8 @@ fn long_values_are_shared_and_go_with_the_list() {
         let stamp = Stamp { timestamp: 1, sequence, late: false };
         list.insert(b"k", stamp, Some(&value), None, |_| Bytes::from_owner(owner));
     }
-    let kept = list.first().unwrap().value().unwrap().owner.unwrap().clone();
+    let crate::slice::Owner::Bytes(kept) = list.first().unwrap().value().unwrap().owner.unwrap() else { panic!() };
+    let kept = kept.clone();
     assert_eq!(dropped.load(Ordering::Relaxed), 0);
     drop(list);
     assert_eq!((dropped.load(Ordering::Relaxed), &kept[..]), (19, &value[..]));

@@ -39,7 +39,7 @@ fn after_an_error_a_cursor_is_off_the_end() {
         let mut steps = 0..40;
         let mut failing_step = |i: usize| {
             let moved = if i % 5 < 3 { keys.next() } else { keys.prev() };
-            moved.and_then(|()| keys.visible_at(9, 9).map(drop)).is_err()
+            moved.and_then(|()| keys.is_live_at(9, 9).map(drop)).is_err()
         };
         if sought && steps.any(&mut failing_step) {
             assert!(keys.key().is_none() && keys.prev().is_ok() && keys.next().is_ok() && keys.key().is_none());

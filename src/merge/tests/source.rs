@@ -76,10 +76,6 @@ impl TestSource {
     fn last_before(&mut self, row: usize) {
         self.row = (0..row).rev().find(|row| self.shown(row));
     }
-
-    fn current(&self) -> Option<VersionRef<'_>> {
-        self.data.rows[self.row?].versions.get(self.version).map(StoredVersion::as_version_ref)
-    }
 }
 
 impl KeyCursor for TestSource {
@@ -131,13 +127,17 @@ impl KeyCursor for TestSource {
         self.call()?;
         let Some(row) = self.row else { return Ok(None) };
         self.version = self.data.rows[row].versions.partition_point(|version| version.stamp.timestamp > timestamp);
-        Ok(self.current())
+        Ok(self.version())
     }
 
     fn older_version(&mut self) -> Result<Option<VersionRef<'_>>> {
         self.call()?;
         self.version += 1;
-        Ok(self.current())
+        Ok(self.version())
+    }
+
+    fn version(&self) -> Option<VersionRef<'_>> {
+        self.data.rows[self.row?].versions.get(self.version).map(StoredVersion::as_version_ref)
     }
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {

@@ -64,7 +64,7 @@ pub(crate) fn filter_of_keys(bytes: &[u8]) {
     let bytes = builder.finish();
     assert_eq!(bytes.len(), estimated);
     if !bytes.is_empty() {
-        let filter = Filter::parse(bytes.into()).unwrap();
+        let filter = Filter::parse(&bytes).unwrap();
         assert!(keys.iter().all(|key| filter.may_contain(key)));
     }
 }

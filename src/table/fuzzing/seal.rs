@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
-
 use super::super::block::{BlockKind, Handle};
 use super::super::footer::Footer;
 use super::super::history::{HistoryIndex, HistoryRef};
 use super::super::index::IndexBlock;
 use super::super::rows::{DataBlock, Rows};
+use super::super::slots::Cached;
 use super::file::NUMBER;
 use crate::format::codec::decompress;
 use crate::format::{Decoder, checksum};
@@ -65,18 +64,18 @@ impl Walk<'_> {
     }
 
     fn index(&mut self, kind: BlockKind, handle: Handle) -> Vec<Handle> {
-        let Some(Ok(block)) = self.visit(kind, handle).map(|payload| IndexBlock::parse(payload, 0)) else {
+        let Some(Ok(block)) = self.visit(kind, handle).map(|payload| IndexBlock::parse(&payload, 0)) else {
             return Vec::new();
         };
         (0..block.len().min(MOST)).map_while(|at| Some(block.entry(at).ok()?.block)).collect()
     }
 
     fn data(&mut self, handle: Handle) {
-        let Some(Ok(block)) = self.visit(BlockKind::Data, handle).map(|payload| DataBlock::parse(payload, 0)) else {
+        let Some(Ok(block)) = self.visit(BlockKind::Data, handle).map(|payload| DataBlock::parse(&payload, 0)) else {
             return;
         };
         let mut rows = Rows::default();
-        rows.enter(block);
+        rows.enter(Cached::alone(block));
         let mut moved = rows.first();
         while let Ok(true) = moved {
             if let Some((row, block)) = rows.row()
@@ -94,14 +93,17 @@ impl Walk<'_> {
             self.visit(BlockKind::History, handle);
             return;
         };
-        let Some(Ok(index)) = self.visit(BlockKind::HistoryIndex, handle).map(HistoryIndex::parse) else { return };
+        let Some(Ok(index)) = self.visit(BlockKind::HistoryIndex, handle).map(|payload| HistoryIndex::parse(&payload))
+        else {
+            return;
+        };
         for (_, child) in (0..MOST).map_while(|at| index.child(at)) {
             self.history(child, below);
         }
     }
 
     /// Sets the checksum of a block, and gives its payload; `None` if it was seen before.
-    fn visit(&mut self, kind: BlockKind, handle: Handle) -> Option<Bytes> {
+    fn visit(&mut self, kind: BlockKind, handle: Handle) -> Option<Vec<u8>> {
         let start = usize::try_from(handle.offset).ok()?;
         let len = usize::try_from(handle.bytes_in_file()).ok()?;
         let block = self.file.get_mut(start..start.checked_add(len)?)?;
@@ -116,6 +118,6 @@ impl Walk<'_> {
         }
         let (codec, payload) = covered.split_last()?;
         let most = usize::try_from(handle.len).ok()?.min(LONGEST);
-        decompress(*codec, payload, most).ok().map(Bytes::from)
+        decompress(*codec, payload, most).ok()
     }
 }

@@ -5,7 +5,7 @@ use super::recipe;
 use super::seal::unseal;
 use crate::Slice;
 use crate::fuzzing::{Choices, pieces_of};
-use crate::table::block::{BlockKind, Caching, Handle};
+use crate::table::block::{BlockKind, Handle};
 use crate::table::footer::Footer;
 use crate::table::index::IndexBlock;
 use crate::table::{TableMeta, UpperBound};
@@ -76,7 +76,7 @@ pub(crate) fn block_seeds() -> Vec<Vec<u8>> {
         let source = source_of(&file);
         let footer = Footer::read(&source, &file).unwrap();
         let mut add = |which: u8, kind: BlockKind, handle: Handle| {
-            let payload = source.load(kind, handle, Caching::Off).unwrap();
+            let payload = source.load(kind, handle).unwrap();
             let offset: &[u8] = if kind == BlockKind::History { &[0] } else { &[] };
             seeds.push([&[which], offset, &payload].concat());
             payload
@@ -87,15 +87,15 @@ pub(crate) fn block_seeds() -> Vec<Vec<u8>> {
         if !footer.ranges.is_none() {
             add(5, BlockKind::RangeTombstones, footer.ranges);
         }
-        let top = IndexBlock::parse(add(1, BlockKind::TopIndex, footer.top), 0).unwrap();
-        let partition = IndexBlock::parse(add(1, BlockKind::Partition, top.entry(0).unwrap().block), 0).unwrap();
+        let top = IndexBlock::parse(&add(1, BlockKind::TopIndex, footer.top), 0).unwrap();
+        let partition = IndexBlock::parse(&add(1, BlockKind::Partition, top.entry(0).unwrap().block), 0).unwrap();
         for at in 0..partition.len().min(3) {
             let data = add(0, BlockKind::Data, partition.entry(at).unwrap().block);
-            let data = crate::table::rows::DataBlock::parse(data, 0).unwrap();
+            let data = crate::table::rows::DataBlock::parse(&data, 0).unwrap();
             if let Ok(history) = data.history(0) {
                 let kind = [BlockKind::History, BlockKind::HistoryIndex]
                     .into_iter()
-                    .find(|kind| source.load(*kind, history, Caching::Off).is_ok());
+                    .find(|kind| source.load(*kind, history).is_ok());
                 let kind = kind.unwrap();
                 add(if kind == BlockKind::History { 2 } else { 3 }, kind, history);
             }

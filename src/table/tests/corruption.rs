@@ -149,29 +149,30 @@ fn decoders_of_blocks_never_panic_whatever_the_bytes_are() {
     use crate::table::history::{HistoryIndex, HistoryRef, List};
     use crate::table::index::{IndexCursor, Span};
     use crate::table::rows::{DataBlock, Rows};
+    use crate::table::slots::Cached;
     let rng = &mut StdRng::seed_from_u64(3);
     let fs = new_fs();
     write(&fs, 7, options(400), &small());
     let reader = open(&fs, 7).unwrap();
     let mut index = IndexCursor::default();
     let context = reader.index(Caching::Off, Span::ALL);
-    let mut next = index.first(&context).unwrap();
-    while let Some(handle) = next {
-        let good = reader.data_block(handle, Caching::Off).unwrap();
+    let mut found = index.first(&context).unwrap();
+    while found {
+        let good = index.block(&context).unwrap().unwrap();
         for round in 0..3000 {
-            let mut bytes = good.bytes.to_vec();
+            let mut bytes = good.payload().to_vec();
             for _ in 0..rng.random_range(1..4) {
                 let at = rng.random_range(0..bytes.len());
                 bytes[at] = [0, 0xff, 0x7f, 0x80, rng.random()][round % 5];
             }
-            let Ok(block) = DataBlock::parse(bytes.into(), 0) else { continue };
+            let Ok(block) = DataBlock::parse(&bytes, 0).map(Cached::alone) else { continue };
             let _ = (block.find(b"key05"), block.history(0));
             let mut rows = Rows::default();
             rows.enter(block.clone());
             let (mut steps, mut moved) = (0, rows.first());
             while let Ok(true) = moved {
                 if let Some((row, block)) = rows.row() {
-                    let _ = (HistoryRef::of(row, block), row.version.borrow(&block.bytes));
+                    let _ = (HistoryRef::of(row, block), row.version.borrow(block.bytes()));
                 }
                 steps += 1;
                 assert!(steps < 10_000, "ends");
@@ -184,11 +185,11 @@ fn decoders_of_blocks_never_panic_whatever_the_bytes_are() {
                 moved = rows.prev();
             }
             for offset in [0, 1, 5] {
-                let Ok(mut list) = List::open(block.bytes.clone(), offset) else { continue };
+                let Ok(mut list) = List::open(block.payload().into(), offset) else { continue };
                 while let Ok(true) = list.advance() {}
             }
-            let _ = HistoryIndex::parse(block.bytes.clone()).map(|index| index.child(1));
+            let _ = HistoryIndex::parse(block.payload()).map(|index| index.child(1));
         }
-        next = index.next(&context).unwrap();
+        found = index.next(&context).unwrap();
     }
 }

@@ -24,41 +24,40 @@ fn the_bytes_of_a_table_are_these() {
         "02 08 02de07 03d7070205 677265656e",
         "00 88e62e30",
         // data: apple at the base with its history, then a late tombstone of appl|y 2 before the base;
-        // the history's handle, one restart, base 1000, one handle, one restart
+        // the history's handle, base 1000, one handle, two rows
         "21 00 056170706c65 00 03726564 05000000e107",
         "12 04 0179 03",
         "0000000000000000 0f000000 0f000000",
-        "00000000",
-        "e803000000000000 01000000 01000000",
-        "00 bdd80c19",
+        "e803000000000000 01000000 02000000",
+        "00 4adc92b7",
         // range tombstones: b to c, one stamp at 300
         "0162 01 0163 01 01ac02",
-        "00 aadfb53a",
+        "00 d40180d5",
         // one partition of one entry: the block at 20, timestamps 7 to 1000
-        "056170706c79 143c3c 07e107",
-        "00000000 01000000",
-        "00 c2129f74",
-        // the top index: the partition at 99
-        "056170706c79 631414 07e107",
-        "00000000 01000000",
-        "00 c22ef030",
+        "056170706c79 143838 07e107",
+        "01000000",
+        "00 e05899b6",
+        // the top index: the partition at 95
+        "056170706c79 5f1010 07e107",
+        "01000000",
+        "00 43c0c169",
         // properties: the file, smallest, upper, timestamps, counts, late, freeable, log end
         "08",
-        "01 10 0500000000000000 2a01000000000000",
+        "01 10 0500000000000000 1e01000000000000",
         "02 05 6170706c65",
         "03 02 0163",
         "04 03 07e807",
         "05 04 02040201",
         "06 01 01",
-        "87 0b 04 ac021f b2051f 081f 020e",
+        "87 0b 04 ac021c b2051d 081d 020c",
         "88 01 00",
-        "00 6bf1ebca",
+        "00 7f69588f",
         // footer: top index, no filter, range tombstones, properties, length, version, checksum, magic
-        "7c00000000000000 14000000 14000000",
+        "7400000000000000 10000000 10000000",
         "0000000000000000 00000000 00000000",
-        "5500000000000000 09000000 09000000",
-        "9500000000000000 3c000000 3c000000",
-        "54000000 02000000 5c863f19 737472616e647462",
+        "5100000000000000 09000000 09000000",
+        "8900000000000000 3c000000 3c000000",
+        "54000000 03000000 d72d39c7 737472616e647462",
     ];
     assert_eq!(hex, expected.concat().replace(' ', ""));
 }

@@ -41,7 +41,7 @@ fn a_run_of_tables_answers_as_one_map_would() {
         let fs = new_fs();
         let store = store(&fs, rng.random_range(1..5));
         let tables = cut(&fs, &store, &model, rng.random_range(1..7));
-        let mut cursor = RunCursor::new(tables);
+        let mut cursor = RunCursor::new(Arc::new(tables));
         assert_eq!(read_forward(&mut cursor).unwrap(), model.keys);
         check_walk(&mut cursor, &model, rng, 1500);
     }
@@ -57,7 +57,7 @@ fn a_run_opens_only_tables_that_have_the_timestamps() {
         Table::new(&store, Arc::new(write(&fs, number, options(4096), &model)))
     };
     let tables: Vec<_> = (1..=5).map(|i| table(i, i * 10)).collect();
-    let mut cursor = RunCursor::new(tables);
+    let mut cursor = RunCursor::new(Arc::new(tables));
     cursor.set_timestamp_range(25, 40);
     let seen: Vec<_> = read_forward(&mut cursor).unwrap().into_keys().collect();
     assert_eq!(seen, [b"3", b"4"]);
@@ -77,8 +77,8 @@ fn no_more_tables_are_open_than_allowed_and_those_in_use_stay() {
         .collect();
     for round in 0..3 {
         for (number, table) in (1..).zip(&tables) {
-            assert_eq!(table.get(b"k", u64::MAX).unwrap(), Some(version(number, Some(b"x"))));
-            assert_eq!(tables[0].get(b"k", u64::MAX).unwrap(), Some(version(1, Some(b"x"))));
+            assert_eq!(table.get((&b"k").into(), u64::MAX).unwrap(), Some(version(number, Some(b"x"))));
+            assert_eq!(tables[0].get((&b"k").into(), u64::MAX).unwrap(), Some(version(1, Some(b"x"))));
             assert!(tables.iter().filter(|table| table.is_open()).count() <= 3);
         }
         assert!(tables[0].is_open(), "round {round}");
@@ -99,7 +99,7 @@ fn an_obsolete_table_is_removed_with_its_last_holder() {
     let reader = Arc::clone(&table);
     table.mark_obsolete();
     drop(table);
-    assert!(reader.get(b"k", 1).unwrap().is_some());
+    assert!(reader.get((&b"k").into(), 1).unwrap().is_some());
     assert!(fs.read_file(&path).is_ok());
     drop(reader);
     assert!(fs.read_file(&path).is_err());

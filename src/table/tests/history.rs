@@ -116,6 +116,7 @@ fn a_history_that_names_its_lists_again_and_again_is_corrupt_and_its_walk_ends()
     use crate::table::history::{HistoryCursor, HistoryIndex, HistoryRef};
     use crate::table::row::{DataBlockBuilder, Row};
     use crate::table::rows::{DataBlock, Rows};
+    use crate::table::slots::Cached;
 
     const LEVELS: u8 = 30;
     let fs = new_fs();
@@ -136,13 +137,13 @@ fn a_history_that_names_its_lists_again_and_again_is_corrupt_and_its_walk_ends()
     let mut rows = DataBlockBuilder::default();
     rows.add(b"k", &version(50, None).as_version_ref());
     rows.add_history(&HistoryRef { levels: LEVELS, number: 0, offset: 0, oldest: 30 });
-    let block = DataBlock::parse(Bytes::copy_from_slice(rows.finish(&[below])), 0).unwrap();
+    let block = DataBlock::parse(rows.finish(&[below]), 0).unwrap();
     sink.finish(&[]).unwrap();
     let file = fs.open(Purpose::Table, &path).unwrap();
     let source = BlockSource::new(file, path, FileNumber(1), Arc::new(BlockCache::new(0))).unwrap();
 
     let mut rows = Rows::default();
-    rows.enter(block);
+    rows.enter(Cached::alone(block));
     assert!(rows.first().unwrap());
     let row: (&Row, &DataBlock) = rows.row().unwrap();
     let mut history = HistoryCursor::default();

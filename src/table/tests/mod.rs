@@ -18,6 +18,7 @@ use super::*;
 use crate::format::FileNumber;
 use crate::format::codec::Compression;
 use crate::fs::{Fs, MemFs, Purpose};
+use crate::slice::Owner;
 use crate::sync::Arc;
 use crate::version::{
     KeyCursor, RangeTombstone, RangeTombstones, Stamp, StoredVersion, TABLE_POINT, TABLE_RANGE, ValueRef, VersionRef,
@@ -71,7 +72,7 @@ fn new_fs() -> MemFs {
 
 fn add_version(writer: &mut TableWriter, version: &StoredVersion) -> Result<()> {
     let bytes = version.value.clone().map(Bytes::from);
-    let value = bytes.as_ref().map(|bytes| ValueRef { bytes, owner: Some(bytes) });
+    let value = bytes.as_ref().map(|bytes| ValueRef { bytes, owner: Some(Owner::Bytes(bytes)) });
     writer.version(VersionRef { stamp: version.stamp, value, expires_at: version.expires_at })
 }
 

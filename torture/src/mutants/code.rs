@@ -293,8 +293,8 @@ pub const MUTANTS: &[CodeMutant] = mutants![
     "damage: a refused opening has written already", "corruption", DAMAGES, [
         "src/db/open.rs": "let log = log.map_err(|error| whose_fault(" => "if log.is_err() && !options.read_only { fs.create(Purpose::Manifest, &dir.join(\"999999.manifest\")).at_path(dir)?; }\n    let log = log.map_err(|error| whose_fault("];
     // What only some options show.
-    "options: blocks of two files share a place in the cache", "options", SETS, [
-        "src/table/block.rs": "self.cache.get(self.number, place)" => "self.cache.get(FileNumber(self.number.0 | 1), place)"];
+    "options: a block is held in its neighbour's slot", "options", SETS, [
+        "src/table/index.rs": "self.source.visit((&partition.slots, at), BlockKind::Data," => "self.source.visit((&partition.slots, at & !1), BlockKind::Data,"];
     "options: zstd below level 0 loses a byte", "options", SETS, [
         "src/format/codec.rs": "Self::Zstd(level) => zstd(level, input, out)," => "Self::Zstd(level) => { let mut other = input.to_vec(); if let Some(last) = other.last_mut().filter(|_| level < 0) { *last ^= 1; } zstd(level, &other, out) }"];
     "options: filters of many bits deny keys", "options", SETS, [

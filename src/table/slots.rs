@@ -1,0 +1,126 @@
+//! Where blocks are held in memory: each in the slot of the entry that names it.
+//!
+//! The obvious way is a map from (file, offset) to block, and it is what most engines have. But whoever wants a block
+//! has just found the entry that names it, in a block that is in memory itself; a map makes him forget that, hash the
+//! place, and find it again, through three or four lines that are in no processor's cache, and under a lock. Here the
+//! entry has a slot, and the block is in it or not: one load. (Pointer swizzling as in LeanStore, Leis et al., ICDE
+//! 2018; the slots belong to blocks of the index, so the whole is a tree that begins at a table's top index.)
+//!
+//! A slot owns its block. The [`BlockCache`] only knows of it, and empties the slot to evict it; who reads the block at
+//! that moment keeps it until he is done. With a table's index go its slots, and so all that was held of the file.
+
+use std::ops::Deref;
+use std::sync::Weak;
+
+use super::cache::{BlockCache, Evict, Usage};
+use crate::prefetch::fetch;
+use crate::sync::{Arc, ArcSwapOption, AtomicBool, Ordering};
+
+/// The slots of the blocks that one block names, in order.
+pub(super) struct Slots<T>(Box<[ArcSwapOption<Cached<T>>]>);
+
+impl<T> Slots<T> {
+    pub(super) fn new(len: usize) -> Arc<Self> {
+        Arc::new(Self((0..len).map(|_| ArcSwapOption::empty()).collect()))
+    }
+
+    /// How much memory so many take.
+    pub(super) fn memory(len: usize) -> usize {
+        len * size_of::<ArcSwapOption<Cached<T>>>() + 2 * size_of::<usize>()
+    }
+
+    /// Runs `read` on the block that is held there, if one is; whether that counts as a read, for the cache, the caller
+    /// says. No counter is touched that other readers touch.
+    pub(super) fn with<R>(&self, at: usize, counts: bool, read: impl FnOnce(&Arc<Cached<T>>) -> R) -> Option<R> {
+        let held = self.0.get(at)?.load();
+        let block = held.as_ref()?;
+        if counts {
+            block.touch();
+        }
+        Some(read(block))
+    }
+}
+
+impl<T> Slots<T> {
+    /// Has the processor fetch what it needs first of a block that is held there.
+    pub(super) fn fetch(&self, at: usize) {
+        self.with(at, false, |block| {
+            let block: *const Cached<T> = &raw const **block;
+            (0..size_of::<Cached<T>>().div_ceil(64)).for_each(|line| fetch(block.wrapping_byte_add(64 * line)));
+        });
+    }
+}
+
+impl<T: Send + Sync + 'static> Slots<T> {
+    /// Holds a block, which keeps `bytes` of memory, while the cache has room for it. `place` is any number that is the
+    /// same for the same block.
+    pub(super) fn hold(
+        self: &Arc<Self>,
+        at: usize,
+        value: T,
+        bytes: usize,
+        cache: &BlockCache,
+        place: u64,
+    ) -> Arc<Cached<T>> {
+        let Some(slot) = self.0.get(at) else { return Cached::alone(value) };
+        let Some(usage) = cache.usage(place, bytes) else { return Cached::alone(value) };
+        let home = Some((Arc::downgrade(self), at));
+        let block = Arc::new(Cached { value, visited: AtomicBool::new(false), home, usage: Some(usage) });
+        slot.store(Some(block.clone()));
+        let known: Weak<Cached<T>> = Arc::downgrade(&block);
+        cache.admit(place, known);
+        block
+    }
+}
+
+/// A block in memory; held in a slot, or by who reads it alone.
+pub(crate) struct Cached<T> {
+    value: T,
+    /// Since the cache looked last.
+    visited: AtomicBool,
+    /// Its slot.
+    home: Option<(Weak<Slots<T>>, usize)>,
+    /// What it counts for in the cache.
+    usage: Option<Usage>,
+}
+
+impl<T> Cached<T> {
+    /// A block that no slot holds.
+    pub(crate) fn alone(value: T) -> Arc<Self> {
+        Arc::new(Self { value, visited: AtomicBool::new(false), home: None, usage: None })
+    }
+
+    /// Every reader writes this only once after the cache has looked.
+    fn touch(&self) {
+        if !self.visited.load(Ordering::Relaxed) {
+            self.visited.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<T> Deref for Cached<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Send + Sync> Evict for Cached<T> {
+    fn take_visited(&self) -> bool {
+        self.visited.swap(false, Ordering::Relaxed)
+    }
+
+    fn evict(&self) {
+        if let Some((slots, at)) = &self.home
+            && let Some(slots) = slots.upgrade()
+            && let Some(slot) = slots.0.get(*at)
+        {
+            // Not another one that was put there since.
+            slot.compare_and_swap(std::ptr::from_ref(self), None);
+        }
+        if let Some(usage) = &self.usage {
+            usage.end();
+        }
+    }
+}
