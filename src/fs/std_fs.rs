@@ -87,16 +87,7 @@ impl Fs for StdFs {
     }
 
     fn lock(&self, _purpose: Purpose, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        for _ in 0..LOCK_TRIES {
-            let file = open_regular(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
-            // The lock belongs to this open file (flock, LockFileEx), not to the process: a second open of the same
-            // process is refused as well, and the lock of a killed process is free.
-            file.try_lock()?;
-            if is_still_at(&file, path)? {
-                return Ok(Box::new(StdLock { _file: file }));
-            }
-        }
-        Err(ErrorKind::WouldBlock.into())
+        Ok(Box::new(StdLock::take(path)?))
     }
 }
 
@@ -179,10 +170,35 @@ impl WriteFile for StdWriteFile {
 }
 
 struct StdLock {
-    _file: File,
+    file: File,
+}
+
+impl StdLock {
+    fn take(path: &Path) -> io::Result<Self> {
+        for _ in 0..LOCK_TRIES {
+            let file = open_regular(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
+            // The lock belongs to this open file (flock, LockFileEx), not to the process: a second open of the same
+            // process is refused as well, and the lock of a killed process is free.
+            file.try_lock()?;
+            if is_still_at(&file, path)? {
+                return Ok(Self { file });
+            }
+        }
+        Err(ErrorKind::WouldBlock.into())
+    }
 }
 
 impl FileLock for StdLock {}
+
+impl Drop for StdLock {
+    /// A process that is just being started has the open file too, until its program runs: so that the file is closed
+    /// here does not free it.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "a lock could not be given back");
+        }
+    }
+}
 
 /// Makes a log segment that is mapped as said. Shared mappings are made of files that can be read as well.
 pub(super) fn create_log(path: &Path, capacity: u64, mapping: Mapping) -> io::Result<StdLogFile> {
@@ -367,6 +383,19 @@ mod tests {
         file.append(b"gathered").unwrap();
         assert_eq!(file.sync().unwrap_err().kind(), ErrorKind::StorageFull);
         assert!(file.append(b"more").is_err() && file.sync().is_err());
+    }
+
+    #[test]
+    fn a_lock_is_free_though_a_process_that_is_being_started_has_the_file() {
+        // S30
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let held = StdLock::take(&path).unwrap();
+        let inherited = held.file.try_clone().unwrap();
+        assert_eq!(StdFs.lock(P, &path).err().unwrap().kind(), ErrorKind::WouldBlock);
+        drop(held);
+        StdFs.lock(P, &path).unwrap();
+        drop(inherited);
     }
 
     /// Not a test by itself: the other process of the next one.
