@@ -290,9 +290,7 @@ mod tests {
         for bad in [&[0x80, 0][..], &[0xff, 0x80, 0], &[0x80; 12], &[0xff, 0xff, 0xff, 0xff, 0xff, 0x80, 0x80, 0x00]] {
             for behind in [&[][..], &[0; 8], &[0xff; 8]] {
                 let bytes = [bad, behind].concat();
-                if bad.last() == Some(&0) {
-                    assert!(Decoder::new(&bytes).varint().is_err(), "{bytes:x?}");
-                }
+                assert!(Decoder::new(&bytes).varint().is_err(), "{bytes:x?}");
             }
         }
     }

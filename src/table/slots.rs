@@ -39,9 +39,7 @@ impl<T> Slots<T> {
         }
         Some(read(block))
     }
-}
 
-impl<T> Slots<T> {
     /// Has the processor fetch what it needs first of a block that is held there.
     pub(super) fn fetch(&self, at: usize) {
         self.with(at, false, |block| {
