@@ -126,6 +126,8 @@ mod sync;
 #[forbid(unsafe_code)]
 mod table;
 #[forbid(unsafe_code)]
+mod tally;
+#[forbid(unsafe_code)]
 mod timestamp;
 #[forbid(unsafe_code)]
 mod version;

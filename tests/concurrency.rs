@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use strandline::{
-    Change, CommitOptions, Db, Durability, Error, Keyspace, MemFs, Options, Retention, Snapshot, WriteBatch,
+    Change, CommitOptions, Db, Durability, Error, Keyspace, KeyspaceOptions, MemFs, Options, Retention, Snapshot,
+    WriteBatch,
 };
 use support::{Dice, small_keyspace};
 
@@ -425,4 +426,40 @@ fn closing_under_load_ends_everybody_with_closed() {
         let db = Options::new().fs(fs.power_cut(strandline::fs::PowerCut::Lose)).open("db").unwrap();
         assert!(db.last_timestamp() >= acknowledged.load(Ordering::SeqCst), "round {round}");
     }
+}
+
+#[test]
+fn reads_that_look_through_level_0_long_enough_have_it_merged() {
+    let fs = MemFs::new();
+    let db = Options::new().fs(fs).open("db").unwrap();
+    let keyspace = db.keyspace_with("one", KeyspaceOptions::new().retention(Retention::Manual)).unwrap();
+    let fill = || (0..500).for_each(|n| _ = keyspace.put(key(n), vec![7; 100]).unwrap());
+    let files = |level: usize| db.metrics().keyspaces[0].levels[level].files;
+    fill();
+    db.compact().unwrap();
+    fill();
+    db.flush().unwrap();
+    assert_eq!(files(0), 1);
+    // Each kind of read alone comes to it. Nothing is written for a second before.
+    let began = Instant::now();
+    for (kind, reads) in ["lookups", "cursors", "steps", "an iterator"].into_iter().enumerate() {
+        while files(0) > 0 {
+            assert!(began.elapsed() < Duration::from_secs(60), "{reads}");
+            for n in 0..100 {
+                match kind {
+                    0 => assert_eq!(keyspace.get(format!("{}x", key(n))).unwrap(), None),
+                    1 => db.snapshot().cursor(&keyspace).seek(key(n)).unwrap(),
+                    2 => {
+                        let mut cursor = db.snapshot().cursor(&keyspace);
+                        cursor.seek_to_last().unwrap();
+                        (0..500).for_each(|_| cursor.prev().unwrap());
+                    }
+                    _ => assert_eq!(keyspace.iter().count(), 500),
+                }
+            }
+        }
+        fill();
+        db.flush().unwrap();
+    }
+    assert_eq!(keyspace.iter().count(), 500);
 }

@@ -26,6 +26,8 @@ pub(crate) enum Reason {
     Garbage,
     /// Tombstones at or below the floor can go, or must sink to what they hide.
     Tombstones,
+    /// Reads have looked through level 0 long enough.
+    Reads,
     /// Somebody asked for it.
     Manual,
 }

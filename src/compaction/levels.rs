@@ -79,6 +79,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) next_file: FileNumber,
     /// Nothing has been written for a while: what was not worth a rewrite under load is worth it now.
     pub(crate) quiet: bool,
+    /// So many bytes reads have looked at in vain because of level 0, since files of it were merged last.
+    pub(crate) detour_bytes: u64,
 }
 
 /// What each level may hold.

@@ -1,10 +1,10 @@
 //! The most urgent compaction that can run now.
 //!
 //! Sizes first: the level with the highest score of 1 or more from which something can go down. Only if no level asks,
-//! what retention frees (`retention`).
+//! what retention frees (`retention`); and then what reads have paid for.
 
 use super::job::Draft;
-use super::levels::sum;
+use super::levels::{Targets, sum};
 use super::{FileView, KeyRange, Pick, Reason, Shape, level0, retention};
 
 pub(crate) fn pick(shape: &Shape<'_>) -> Option<Pick> {
@@ -12,7 +12,7 @@ pub(crate) fn pick(shape: &Shape<'_>) -> Option<Pick> {
     let scores = shape.scores(&targets);
     let mut asking = scores.iter().filter(|(_, score)| *score >= 1.0).peekable();
     if asking.peek().is_none() {
-        return retention::pick(shape, &targets);
+        return retention::pick(shape, &targets).or_else(|| for_reads(shape, &targets));
     }
     let mut level0_waits = false;
     for (level, _) in asking {
@@ -29,6 +29,14 @@ pub(crate) fn pick(shape: &Shape<'_>) -> Option<Pick> {
         level0_waits |= *level == 0;
     }
     None
+}
+
+/// Level 0, once nothing is written and reads have looked at as many bytes because of it as merging it moves.
+fn for_reads(shape: &Shape<'_>, targets: &Targets) -> Option<Pick> {
+    if !shape.quiet || shape.detour_bytes == 0 {
+        return None;
+    }
+    level0::pick(shape, targets, Reason::Reads, |_| true).filter(|pick| pick.bytes <= shape.detour_bytes)
 }
 
 /// The file of `level` that costs the least for what leaves the level and what is freed; of equal ones that with the

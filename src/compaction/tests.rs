@@ -46,7 +46,15 @@ fn shape<'a>(files: &'a [(usize, TableMeta)], busy: &[u64], running: &'a [Runnin
     for (level, meta) in files {
         levels[*level].push(FileView { meta, busy: busy.contains(&meta.number.0), last_tried_floor: None });
     }
-    Shape { options: options(), levels, running, floor: 100, next_file: FileNumber(1000), quiet: false }
+    Shape {
+        options: options(),
+        levels,
+        running,
+        floor: 100,
+        next_file: FileNumber(1000),
+        quiet: false,
+        detour_bytes: 0,
+    }
 }
 
 fn inputs(pick: &Pick) -> Vec<(usize, Vec<u64>)> {
@@ -252,6 +260,20 @@ fn level0_stops_above_what_an_emptied_level_still_holds() {
     let files = [(0, meta(9, "c-e", 10)), (0, meta(8, "c-e", 10)), (4, meta(5, "e-f", 10)), (6, meta(1, "a-z", 100))];
     let down = level0::pick(&shape(&files, &[], &[]), &shape(&files, &[], &[]).targets(), Reason::Level0, |_| true);
     assert_eq!(inputs(&down.unwrap()), [(0, vec![9, 8]), (4, vec![5])]);
+}
+
+#[test]
+fn level0_goes_down_for_reads_once_they_have_paid_for_it_and_nothing_is_written() {
+    let files = [(0, meta(9, "c-e", 10)), (6, meta(1, "a-d", 200)), (6, meta(2, "f-z", 300))];
+    let asked = |quiet, detour_bytes| pick(&Shape { quiet, detour_bytes, ..shape(&files, &[], &[]) });
+    assert_eq!(asked(false, u64::MAX), None);
+    assert_eq!(asked(true, 209), None);
+    let down = asked(true, 210).unwrap();
+    assert_eq!((inputs(&down), down.reason), (vec![(0, vec![9]), (6, vec![1])], Reason::Reads));
+    // What sizes ask for comes first.
+    let more = [(0, meta(10, "x-z", 10)), files[0].clone(), files[1].clone(), files[2].clone()];
+    let first = Shape { quiet: true, detour_bytes: u64::MAX, ..shape(&more, &[], &[]) };
+    assert_eq!(pick(&first).unwrap().reason, Reason::Level0);
 }
 
 #[test]

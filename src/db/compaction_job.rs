@@ -78,6 +78,7 @@ impl Engine {
             floor: self.reachable_floor(&keyspace.core, keyspace.memtables(), self.last_that_counts()),
             next_file: self.next_file_number(),
             quiet: jobs.quiet,
+            detour_bytes: keyspace.core.detours.bytes(),
         })
     }
 
@@ -131,6 +132,9 @@ impl Engine {
             keyspace.tree.level(*level).iter().any(|table| table.meta().number == *number && table.meta().late)
         });
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
+        if job.pick.first_level() == 0 {
+            core.detours.forget();
+        }
         if took_late && outcome.stats.has_dropped() {
             core.attempts.late_versions_dropped(&outcome.tables);
         }
@@ -160,6 +164,9 @@ impl Engine {
         }
         keyspace.core.attempts.drop_tables(removed.iter().map(|(_, number)| *number));
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
+        if job.pick.first_level() == 0 {
+            keyspace.core.detours.forget();
+        }
         self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Bound;
 
+use super::detours::CursorDetours;
 use super::handle::Session;
 use super::range::KeyBounds;
 use super::read::{At, Source, Target};
@@ -17,6 +18,7 @@ use crate::{Error, Result, Slice};
 /// an error it is at its end.
 pub struct Iter {
     session: Arc<Session>,
+    detours: CursorDetours,
     state: State,
 }
 
@@ -32,6 +34,8 @@ type Open = Box<dyn FnMut() -> Result<MergingCursor<Source>> + Send>;
 
 impl Iter {
     pub(crate) fn new(session: &Arc<Session>, target: Result<Target>, bounds: KeyBounds, at: At) -> Self {
+        let detours = target.as_ref().map_or_else(|_| CursorDetours::default(), CursorDetours::of);
+        detours.placed();
         let state = match target {
             Ok(target) => {
                 let open: Open = Box::new(move || Ok(target.merging(at.timestamp)));
@@ -39,7 +43,7 @@ impl Iter {
             }
             Err(error) => State::Refused(error),
         };
-        Self { session: Arc::clone(session), state }
+        Self { session: Arc::clone(session), detours, state }
     }
 
     fn step(
@@ -58,6 +62,7 @@ impl Iter {
                 if !matches!(item, Some(Ok(_))) {
                     self.state = State::Ended;
                 }
+                self.detours.stepped();
                 item
             }
             State::Refused(_) => match std::mem::replace(&mut self.state, State::Ended) {
@@ -97,11 +102,13 @@ impl fmt::Debug for Iter {
 /// fixed when it was made.
 pub struct Cursor {
     session: Arc<Session>,
+    detours: CursorDetours,
     inner: Result<Box<AsOfCursor<Source>>, Option<Error>>,
 }
 
 impl Cursor {
     pub(crate) fn new(session: &Arc<Session>, target: Result<Target>, at: At) -> Self {
+        let detours = target.as_ref().map_or_else(|_| CursorDetours::default(), CursorDetours::of);
         let inner = match target {
             Ok(target) => Ok(Box::new(AsOfCursor::new(
                 target.merging(at.timestamp),
@@ -112,7 +119,17 @@ impl Cursor {
             ))),
             Err(error) => Err(Some(error)),
         };
-        Self { session: Arc::clone(session), inner }
+        Self { session: Arc::clone(session), detours, inner }
+    }
+
+    fn place(&mut self, place: impl FnOnce(&mut AsOfCursor<Source>) -> Result<()>) -> Result<()> {
+        self.detours.placed();
+        self.moving(place)
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut AsOfCursor<Source>) -> Result<()>) -> Result<()> {
+        self.detours.stepped();
+        self.moving(step)
     }
 
     fn moving(&mut self, step: impl FnOnce(&mut AsOfCursor<Source>) -> Result<()>) -> Result<()> {
@@ -137,7 +154,7 @@ impl Cursor {
     /// `Io`, `Corruption`, `Closed`; the first move also gives the error with which the cursor was made. So do the
     /// other moves.
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.moving(|cursor| cursor.seek(key.as_ref()))
+        self.place(|cursor| cursor.seek(key.as_ref()))
     }
 
     /// Moves to the last key at or before `key`.
@@ -145,7 +162,7 @@ impl Cursor {
     /// # Errors
     /// As [`seek`](Self::seek).
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.moving(|cursor| cursor.seek_for_prev(key.as_ref()))
+        self.place(|cursor| cursor.seek_for_prev(key.as_ref()))
     }
 
     /// Moves to the first key.
@@ -153,7 +170,7 @@ impl Cursor {
     /// # Errors
     /// As [`seek`](Self::seek).
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.moving(AsOfCursor::seek_to_first)
+        self.place(AsOfCursor::seek_to_first)
     }
 
     /// Moves to the last key.
@@ -161,7 +178,7 @@ impl Cursor {
     /// # Errors
     /// As [`seek`](Self::seek).
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.moving(AsOfCursor::seek_to_last)
+        self.place(AsOfCursor::seek_to_last)
     }
 
     /// Moves to the next key.
@@ -170,7 +187,7 @@ impl Cursor {
     /// As [`seek`](Self::seek).
     #[expect(clippy::should_implement_trait, reason = "a cursor borrows its entries, an iterator cannot")]
     pub fn next(&mut self) -> Result<()> {
-        self.moving(AsOfCursor::next)
+        self.step(AsOfCursor::next)
     }
 
     /// Moves to the previous key.
@@ -178,7 +195,7 @@ impl Cursor {
     /// # Errors
     /// As [`seek`](Self::seek).
     pub fn prev(&mut self) -> Result<()> {
-        self.moving(AsOfCursor::prev)
+        self.step(AsOfCursor::prev)
     }
 }
 

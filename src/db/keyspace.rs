@@ -6,6 +6,7 @@ use std::ops::RangeBounds;
 use super::attempts::Attempts;
 use super::batch::WriteBatch;
 use super::cursor::Iter;
+use super::detours::Detours;
 use super::engine::Engine;
 use super::handle::Session;
 use super::history::{Changes, History};
@@ -32,6 +33,7 @@ pub(crate) struct KeyspaceCore {
     /// has left the world.
     dropped: AtomicBool,
     pub(crate) attempts: Attempts,
+    pub(crate) detours: Detours,
 }
 
 impl KeyspaceCore {
@@ -45,6 +47,7 @@ impl KeyspaceCore {
             admission_floor: AtomicU64::new(floor),
             dropped: AtomicBool::new(false),
             attempts: Attempts::default(),
+            detours: Detours::default(),
         }
     }
 

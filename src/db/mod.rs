@@ -18,6 +18,7 @@ mod commit;
 mod compaction_job;
 mod current;
 mod cursor;
+mod detours;
 mod engine;
 mod few;
 mod flush;

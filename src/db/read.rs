@@ -150,6 +150,7 @@ fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: T
         }
     }
     let key = HashedKey::from(key);
+    let mut in_vain = 0;
     let mut others = tables_for_key(&version.tree, key.key);
     let mut first = [None; FEW];
     for table in &mut first {
@@ -167,10 +168,13 @@ fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: T
             0 => None,
             _ => table.reader()?.range_tombstones().covering(key.key, timestamp),
         };
-        if lookup.offer(table.get(key, timestamp)?, tombstone) {
+        let point = table.get(key, timestamp)?;
+        in_vain += usize::from(point.is_none());
+        if lookup.offer(point, tombstone) {
             break;
         }
     }
+    version.core.detours.looked_up(&version.tree, in_vain);
     Ok(lookup)
 }
 

@@ -12,8 +12,8 @@
 use std::collections::VecDeque;
 use std::sync::Weak;
 
-use super::tally::Tally;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::tally::Tally;
 
 /// A block, as the cache knows it.
 pub(super) trait Evict: Send + Sync {

@@ -6,11 +6,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Weak;
 
-use super::tally::Tally;
 use super::{Ahead, BlockCache, Caching, HashedKey, TableCursor, TableMeta, TableReader};
 use crate::format::{FileKind, FileNumber};
 use crate::fs::{Fs, Purpose};
 use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::tally::Tally;
 use crate::version::StoredVersion;
 use crate::{Result, Timestamp};
 

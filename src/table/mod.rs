@@ -38,7 +38,6 @@ mod rows;
 mod run;
 mod salvage;
 mod slots;
-mod tally;
 mod verify;
 mod writer;
 

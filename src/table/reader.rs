@@ -10,12 +10,12 @@ use super::history::HistoryCursor;
 use super::index::{Ahead, Index, IndexBlock, Span};
 use super::row::reason;
 use super::rows::DataBlock;
-use super::tally::Tally;
 use super::{BlockCache, TableMeta, ranges};
 use crate::error::AtPath;
 use crate::format::{Decoder, FileKind, FileNumber, Reason};
 use crate::fs::{Fs, Purpose};
 use crate::sync::Arc;
+use crate::tally::Tally;
 use crate::version::{RangeTombstones, StoredVersion};
 use crate::{Error, Result, Timestamp};
 

@@ -85,6 +85,7 @@ struct Tree {
     latest: bool,
     snapshots: BTreeSet<Timestamp>,
     quiet: bool,
+    detour_bytes: u64,
     /// Whether files count tombstones that are the newest of their key as freeable.
     count_dead: bool,
     next_file: u64,
@@ -110,6 +111,7 @@ impl Tree {
             latest: true,
             snapshots: BTreeSet::new(),
             quiet: false,
+            detour_bytes: 0,
             count_dead: seed.is_multiple_of(2),
             next_file: 1,
             now: 0,
@@ -175,6 +177,7 @@ impl Tree {
             floor: self.floor,
             next_file: FileNumber(self.next_file),
             quiet: self.quiet,
+            detour_bytes: self.detour_bytes,
         }
     }
 

@@ -28,6 +28,7 @@ fn parallel_compactions_that_end_in_any_order_keep_the_order_of_arrival() {
             }
             if tree.random.random_bool(0.02) {
                 tree.quiet = tree.random.random_bool(0.1);
+                tree.detour_bytes = tree.random.random_range(0..100_000);
                 tree.start_some(6);
             }
             if tree.random.random_bool(0.02) {
