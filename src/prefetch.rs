@@ -20,7 +20,7 @@ pub(crate) fn fetch<T>(at: *const T) {
     let _ = at;
 }
 
-/// The same for the first lines of some bytes.
-pub(crate) fn fetch_front(bytes: &[u8], lines: usize) {
-    bytes.chunks(64).take(lines).for_each(|line| fetch(line.as_ptr()));
+/// The same for so many lines of 64 bytes.
+pub(crate) fn fetch_lines(from: *const u8, lines: usize) {
+    (0..lines).for_each(|line| fetch(from.wrapping_add(64 * line)));
 }

@@ -79,7 +79,7 @@ const FETCHED_AHEAD: usize = 32;
 /// A lookup waits for one line of memory after the other, and each says where the next is. Lookups of several keys can
 /// wait for theirs together: every step is taken for all keys before the next one is.
 fn fetch_ahead<K: AsRef<[u8]>>(version: &KeyspaceVersion, keys: &[K]) {
-    for ahead in [Ahead::Filter, Ahead::Block, Ahead::Directory] {
+    for ahead in [Ahead::Filter, Ahead::Block] {
         for key in keys {
             let key = HashedKey::from(key);
             tables_for_key(&version.tree, key.key).for_each(|table| table.fetch(key, ahead));

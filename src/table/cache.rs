@@ -223,8 +223,14 @@ fn spread(place: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slots::Slots;
+    use super::super::slots::{Held, Slots};
     use super::*;
+
+    impl Held for u64 {
+        fn front(&self) -> &[u8] {
+            &[]
+        }
+    }
 
     /// Blocks of some files, each of a thousand.
     struct Files {

@@ -20,7 +20,6 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use crate::format::{Reason, shared_prefix};
-use crate::prefetch::fetch_front;
 use crate::sync::Arc;
 
 /// The payload of a block and the directory of its entries.
@@ -35,9 +34,6 @@ pub(super) struct Directory {
 /// Bytes of a head, and of a head with its place.
 const HEAD: usize = 8;
 const ENTRY: usize = 12;
-
-/// More lines are not fetched ahead.
-const FETCHED: usize = 10;
 
 /// The first eight bytes as a number that sorts as they do; a shorter key's are filled with zeros.
 fn head(key: &[u8]) -> u64 {
@@ -206,11 +202,6 @@ impl Directory {
     #[cfg(test)]
     pub(super) fn payload(&self) -> &[u8] {
         self.bytes.get(self.payload_at()..).unwrap_or_default()
-    }
-
-    /// Has the processor fetch what a search looks at.
-    pub(super) fn fetch(&self) {
-        fetch_front(&self.bytes, self.payload_at().div_ceil(64).min(FETCHED));
     }
 
     /// Where the payload begins.

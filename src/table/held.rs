@@ -3,7 +3,7 @@
 use super::block::{BlockKind, BlockSource, Caching, Handle};
 use super::index::IndexBlock;
 use super::rows::DataBlock;
-use super::slots::{Cached, Slots};
+use super::slots::{Cached, Held, Slots};
 use crate::Result;
 use crate::format::Reason;
 use crate::sync::Arc;
@@ -26,7 +26,7 @@ impl<T> IndexNode<T> {
 }
 
 /// What is made of the payload of a block.
-pub(super) trait Parsed: Sized + Send + Sync + 'static {
+pub(super) trait Parsed: Held + Sized {
     /// Everything in the payload is held against the format here; `offset` is where the block lies in the file.
     fn parse(kind: BlockKind, payload: &[u8], offset: u64) -> Result<Self, Reason>;
 
@@ -35,6 +35,18 @@ pub(super) trait Parsed: Sized + Send + Sync + 'static {
 
     /// Whether it was made of such a block: the checksum of a block covers its kind.
     fn is_of(&self, kind: BlockKind) -> bool;
+}
+
+impl Held for DataBlock {
+    fn front(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+impl Held for Partition {
+    fn front(&self) -> &[u8] {
+        self.index.bytes()
+    }
 }
 
 impl Parsed for DataBlock {

@@ -24,7 +24,7 @@ use super::block::{BlockKind, BlockSource, Caching, Handle};
 use super::held::Parsed;
 use super::row::{Kind, Row, Version, reason, take_difference};
 use super::rows::DataBlock;
-use super::slots::{Cached, Slots};
+use super::slots::{Cached, Held, Slots};
 use crate::format::{Decoder, Encode, Reason};
 use crate::sync::Arc;
 use crate::version::VersionRef;
@@ -189,6 +189,15 @@ pub(super) enum HistoryBlock {
     Leaf(Arc<[u8]>),
     /// The slots are of the blocks that it names.
     Index(HistoryIndex, Arc<Slots<HistoryBlock>>),
+}
+
+impl Held for HistoryBlock {
+    fn front(&self) -> &[u8] {
+        match self {
+            Self::Leaf(payload) => payload,
+            Self::Index(index, _) => &index.0,
+        }
+    }
 }
 
 impl Parsed for HistoryBlock {

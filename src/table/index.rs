@@ -156,9 +156,14 @@ impl IndexBlock {
         Ok(Self { offset, directory: Some(directory) })
     }
 
+    /// What was made of it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.directory.as_ref().map_or(&[], |directory| directory.bytes())
+    }
+
     /// How much memory it takes.
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>() + self.directory.as_ref().map_or(0, |directory| directory.bytes().len())
+        size_of::<Self>() + self.bytes().len()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -266,18 +271,16 @@ pub(crate) enum Ahead {
     Filter,
     /// The data block.
     Block,
-    /// Its directory.
-    Directory,
 }
 
 impl Index<'_> {
     /// Fetches ahead of a lookup of `key`, as far as what leads there is held.
-    pub(super) fn fetch(&self, key: &[u8], ahead: Ahead) {
+    pub(super) fn fetch(&self, key: &[u8]) {
         let Ok(top_at) = self.top.index.find(key) else { return };
-        self.top.slots.with(top_at, false, |partition| match partition.index.find(key) {
-            Ok(at) if ahead == Ahead::Directory => _ = partition.slots.with(at, false, |block| block.fetch()),
-            Ok(at) => partition.slots.fetch(at),
-            Err(_) => {}
+        self.top.slots.with(top_at, false, |partition| {
+            if let Ok(at) = partition.index.find(key) {
+                partition.slots.fetch(at);
+            }
         });
     }
 }
@@ -305,10 +308,8 @@ impl IndexCursor {
     /// Fetches ahead of a walk in this direction.
     pub(super) fn fetch_next(&self, forward: bool) {
         let Some((_, partition)) = &self.partition else { return };
-        let place = |steps: usize| if forward { self.at.checked_add(steps) } else { self.at.checked_sub(steps) };
-        if let (Some(next), Some(after)) = (place(1), place(2)) {
-            partition.slots.with(next, false, |block| block.fetch());
-            partition.slots.fetch(after);
+        if let Some(next) = if forward { self.at.checked_add(1) } else { self.at.checked_sub(1) } {
+            partition.slots.fetch(next);
         }
     }
 

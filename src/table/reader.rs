@@ -114,7 +114,7 @@ impl TableReader {
         match &self.filter {
             Some(filter) if ahead == Ahead::Filter => filter.fetch(key),
             Some(filter) if !filter.may_contain(key) => {}
-            _ => self.index(Caching::Fill, Span::ALL).fetch(key.key, ahead),
+            _ => self.index(Caching::Fill, Span::ALL).fetch(key.key),
         }
     }
 

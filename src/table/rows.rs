@@ -89,11 +89,6 @@ impl DataBlock {
         self.directory.len()
     }
 
-    /// Has the processor fetch what a search looks at.
-    pub(super) fn fetch(&self) {
-        self.directory.fetch();
-    }
-
     /// The slots of the history blocks.
     pub(super) fn slots(&self) -> Option<&Arc<Slots<HistoryBlock>>> {
         self.slots.as_ref()

@@ -10,30 +10,52 @@
 //! that moment keeps it until he is done. With a table's index go its slots, and so all that was held of the file.
 
 use std::ops::Deref;
+use std::ptr;
 use std::sync::Weak;
 
 use super::cache::{BlockCache, Evict, Usage};
-use crate::prefetch::fetch;
-use crate::sync::{Arc, ArcSwapOption, AtomicBool, Ordering};
+use crate::prefetch::{CAN_FETCH, fetch_lines};
+use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicUsize, Ordering};
 
 /// The slots of the blocks that one block names, in order.
-pub(super) struct Slots<T>(Box<[ArcSwapOption<Cached<T>>]>);
+pub(super) struct Slots<T>(Box<[Slot<T>]>);
+
+struct Slot<T> {
+    block: ArcSwapOption<Cached<T>>,
+    /// The address of what is read first of the block, which lies elsewhere than what the slot points to: both are
+    /// fetched at once. Only to be fetched: the block may have gone.
+    front: AtomicUsize,
+}
+
+/// What a slot can hold.
+pub(super) trait Held: Send + Sync + 'static {
+    /// What is read first of it; it lies in an `Arc` of its own.
+    fn front(&self) -> &[u8];
+}
+
+/// The counts of who shares a block's bytes lie so far in front of them.
+const COUNTS: usize = 2 * size_of::<usize>();
+/// So many lines are fetched of a block's front.
+const FRONT_LINES: usize = 8;
 
 impl<T> Slots<T> {
     pub(super) fn new(len: usize) -> Arc<Self> {
-        Arc::new(Self((0..len).map(|_| ArcSwapOption::empty()).collect()))
+        Arc::new(Self((0..len).map(|_| Slot { block: ArcSwapOption::empty(), front: AtomicUsize::new(0) }).collect()))
     }
 
     /// How much memory so many take.
     pub(super) fn memory(len: usize) -> usize {
-        len * size_of::<ArcSwapOption<Cached<T>>>() + 2 * size_of::<usize>()
+        len * size_of::<Slot<T>>() + 2 * size_of::<usize>()
     }
 
     /// Runs `read` on the block that is held there, if one is; whether that counts as a read, for the cache, the caller
     /// says. No counter is touched that other readers touch.
     pub(super) fn with<R>(&self, at: usize, counts: bool, read: impl FnOnce(&Arc<Cached<T>>) -> R) -> Option<R> {
-        let held = self.0.get(at)?.load();
+        let slot = self.0.get(at)?;
+        slot.fetch_front();
+        let held = slot.block.load();
         let block = held.as_ref()?;
+        fetch_block(block);
         if counts {
             block.touch();
         }
@@ -42,14 +64,29 @@ impl<T> Slots<T> {
 
     /// Has the processor fetch what it needs first of a block that is held there.
     pub(super) fn fetch(&self, at: usize) {
-        self.with(at, false, |block| {
-            let block: *const Cached<T> = &raw const **block;
-            (0..size_of::<Cached<T>>().div_ceil(64)).for_each(|line| fetch(block.wrapping_byte_add(64 * line)));
-        });
+        if CAN_FETCH {
+            self.with(at, false, |_| ());
+        }
     }
 }
 
-impl<T: Send + Sync + 'static> Slots<T> {
+impl<T> Slot<T> {
+    fn fetch_front(&self) {
+        if CAN_FETCH {
+            let front = self.front.load(Ordering::Relaxed);
+            if front != 0 {
+                fetch_lines(ptr::without_provenance(front), FRONT_LINES);
+            }
+        }
+    }
+}
+
+fn fetch_block<T>(block: &Arc<Cached<T>>) {
+    let block: *const Cached<T> = &raw const **block;
+    fetch_lines(block.cast(), size_of::<Cached<T>>().div_ceil(64));
+}
+
+impl<T: Held> Slots<T> {
     /// Holds a block, which keeps `bytes` of memory, while the cache has room for it. `place` is any number that is the
     /// same for the same block.
     pub(super) fn hold(
@@ -64,7 +101,8 @@ impl<T: Send + Sync + 'static> Slots<T> {
         let Some(usage) = cache.usage(place, bytes) else { return Cached::alone(value) };
         let home = Some((Arc::downgrade(self), at));
         let block = Arc::new(Cached { value, visited: AtomicBool::new(false), home, usage: Some(usage) });
-        slot.store(Some(block.clone()));
+        slot.front.store(block.front().as_ptr().addr().saturating_sub(COUNTS), Ordering::Relaxed);
+        slot.block.store(Some(block.clone()));
         let known: Weak<Cached<T>> = Arc::downgrade(&block);
         cache.admit(place, known);
         block
@@ -115,7 +153,7 @@ impl<T: Send + Sync> Evict for Cached<T> {
             && let Some(slot) = slots.0.get(*at)
         {
             // Not another one that was put there since.
-            slot.compare_and_swap(std::ptr::from_ref(self), None);
+            slot.block.compare_and_swap(ptr::from_ref(self), None);
         }
         if let Some(usage) = &self.usage {
             usage.end();
