@@ -8,7 +8,7 @@ use crate::memtable::MemtableCursor;
 use crate::merge::{Lookup, MergingCursor};
 use crate::sync::Arc;
 use crate::table::{Ahead, HashedKey, RunCursor, Table};
-use crate::version::{KeyCursor, Sequence, Stamp, StoredVersion, VersionRef};
+use crate::version::{KeyCursor, Sequence, Stamp, StoredVersion, ValueRef, VersionRef};
 use crate::{Error, Result, Slice, Timestamp};
 
 /// When a read takes place.
@@ -252,18 +252,22 @@ impl KeyCursor for Source {
         on_source!(self, cursor => cursor.seek_for_prev(key))
     }
 
+    #[inline]
     fn next(&mut self) -> Result<()> {
         on_source!(self, cursor => cursor.next())
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
         on_source!(self, cursor => cursor.prev())
     }
 
+    #[inline]
     fn key(&self) -> Option<&[u8]> {
         on_source!(self, cursor => cursor.key())
     }
 
+    #[inline]
     fn version_at(&mut self, timestamp: Timestamp) -> Result<Option<VersionRef<'_>>> {
         on_source!(self, cursor => cursor.version_at(timestamp))
     }
@@ -272,8 +276,19 @@ impl KeyCursor for Source {
         on_source!(self, cursor => cursor.older_version())
     }
 
+    #[inline]
     fn version(&self) -> Option<VersionRef<'_>> {
         on_source!(self, cursor => cursor.version())
+    }
+
+    #[inline]
+    fn is_live_at(&mut self, timestamp: Timestamp, now: Timestamp) -> Result<bool> {
+        on_source!(self, cursor => cursor.is_live_at(timestamp, now))
+    }
+
+    #[inline]
+    fn value(&self) -> Option<ValueRef<'_>> {
+        on_source!(self, cursor => cursor.value())
     }
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {

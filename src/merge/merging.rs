@@ -11,7 +11,7 @@
 use std::cmp::Ordering;
 
 use super::heap::SourceHeap;
-use super::lookup::{Lookup, live};
+use super::lookup::Lookup;
 use crate::version::{KeyCursor, ValueRef};
 use crate::{Result, Timestamp};
 
@@ -126,7 +126,7 @@ impl<S: KeyCursor> MergingCursor<S> {
         self.live = None;
         let found = match self.on_key.as_slice() {
             &[only] if !self.covers => match self.sources.get_mut(only) {
-                Some(source) => source.version_at(timestamp).map(|found| live(found, now).map(|_| only)),
+                Some(source) => source.is_live_at(timestamp, now).map(|live| live.then_some(only)),
                 None => Ok(None),
             },
             _ => {
@@ -144,7 +144,7 @@ impl<S: KeyCursor> MergingCursor<S> {
 
     /// The value of the current key, if it was asked for and is live.
     pub(crate) fn value(&self) -> Option<ValueRef<'_>> {
-        self.sources.get(self.live?)?.version()?.value
+        self.sources.get(self.live?)?.value()
     }
 
     /// The sources, and which of them stand on the current key (newest first), to read its versions. The caller must

@@ -7,7 +7,7 @@ use super::reader::TableReader;
 use super::rows::Rows;
 use crate::format::Reason;
 use crate::sync::Arc;
-use crate::version::{KeyCursor, Stamp, VersionRef};
+use crate::version::{KeyCursor, Stamp, ValueRef, VersionRef};
 use crate::{Result, Timestamp};
 
 /// A cursor over one table. Steps do not allocate, in either direction.
@@ -57,6 +57,7 @@ impl TableCursor {
     }
 
     /// Moves by `step`, which says whether there is a key; else, and after an error, the position is off the end.
+    #[inline]
     fn to(&mut self, step: impl FnOnce(&mut Self) -> Result<bool>) -> Result<()> {
         if self.current == Current::History {
             self.history.leave();
@@ -99,6 +100,7 @@ impl TableCursor {
         Ok(entered && self.in_rows(Rows::last)?)
     }
 
+    #[inline]
     fn in_rows(&mut self, step: impl FnOnce(&mut Rows) -> Result<bool, Reason>) -> Result<bool> {
         step(&mut self.rows).map_err(|reason| {
             let offset = self.rows.block().map_or(0, |block| block.offset);
@@ -131,6 +133,7 @@ impl KeyCursor for TableCursor {
         })
     }
 
+    #[inline]
     fn next(&mut self) -> Result<()> {
         if self.rows.key().is_none() {
             return Ok(());
@@ -138,6 +141,7 @@ impl KeyCursor for TableCursor {
         self.to(|cursor| Ok(cursor.in_rows(Rows::next)? || cursor.next_block()?))
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
         if self.rows.key().is_none() {
             return Ok(());
@@ -145,10 +149,12 @@ impl KeyCursor for TableCursor {
         self.to(|cursor| Ok(cursor.in_rows(Rows::prev)? || cursor.prev_block()?))
     }
 
+    #[inline]
     fn key(&self) -> Option<&[u8]> {
         self.rows.key()
     }
 
+    #[inline]
     fn version_at(&mut self, timestamp: Timestamp) -> Result<Option<VersionRef<'_>>> {
         self.current = Current::None;
         let Some((row, block)) = self.rows.row() else { return Ok(None) };
@@ -178,12 +184,34 @@ impl KeyCursor for TableCursor {
         Ok(self.version())
     }
 
+    #[inline]
     fn version(&self) -> Option<VersionRef<'_>> {
         match self.current {
             Current::None => None,
             Current::Row => self.rows.row().map(|(row, block)| row.version.borrow(block.bytes())),
             Current::History => self.history.version(),
         }
+    }
+
+    #[inline]
+    fn is_live_at(&mut self, timestamp: Timestamp, now: Timestamp) -> Result<bool> {
+        if let Some((row, _)) = self.rows.row()
+            && row.version.timestamp <= timestamp
+        {
+            self.current = Current::Row;
+            return Ok(row.version.is_live(now));
+        }
+        Ok(self.version_at(timestamp)?.is_some_and(|version| version.is_live(now)))
+    }
+
+    #[inline]
+    fn value(&self) -> Option<ValueRef<'_>> {
+        if self.current == Current::Row
+            && let Some((row, block)) = self.rows.row()
+        {
+            return row.version.value(block.bytes());
+        }
+        self.version()?.value
     }
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {

@@ -108,12 +108,19 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    pub(crate) fn borrow<'a>(&self, block: &'a Arc<[u8]>) -> VersionRef<'a> {
+    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
+        self.kind.has_value() && (!self.kind.expires() || self.expires_at > now)
+    }
+
+    pub(crate) fn value<'a>(&self, block: &'a Arc<[u8]>) -> Option<ValueRef<'a>> {
         let bytes = || block.get(self.value.clone()).unwrap_or_default();
-        let value = || ValueRef { bytes: bytes(), owner: Some(Owner::Block(block)) };
+        self.kind.has_value().then(|| ValueRef { bytes: bytes(), owner: Some(Owner::Block(block)) })
+    }
+
+    pub(crate) fn borrow<'a>(&self, block: &'a Arc<[u8]>) -> VersionRef<'a> {
         VersionRef {
             stamp: Stamp { timestamp: self.timestamp, sequence: TABLE_POINT, late: self.kind.is_late() },
-            value: self.kind.has_value().then(value),
+            value: self.value(block),
             expires_at: self.kind.expires().then_some(self.expires_at),
         }
     }

@@ -14,7 +14,10 @@ use super::row::{Row, reason};
 use super::slots::{Cached, Slots};
 use crate::Timestamp;
 use crate::format::{Decoder, Reason};
+use crate::prefetch::{CAN_FETCH, fetch_lines};
 use crate::sync::Arc;
+
+const AHEAD: usize = 4;
 
 /// Most blocks have fewer rows.
 const USUAL_ROWS: usize = 256;
@@ -120,6 +123,13 @@ impl DataBlock {
         shared.get(from..row.shared).unwrap_or_default()
     }
 
+    #[inline]
+    fn fetch_row(&self, at: usize) {
+        if CAN_FETCH && let Some(place) = self.directory.place(at) {
+            fetch_lines(self.bytes().as_ptr().wrapping_add(place), 2);
+        }
+    }
+
     /// Reads the row in the given place.
     #[inline]
     fn read(&self, at: usize, row: &mut Row) -> Result<(), Reason> {
@@ -182,11 +192,13 @@ impl Rows {
         self.block.as_deref().map(|block| &**block)
     }
 
+    #[inline]
     pub(crate) fn key(&self) -> Option<&[u8]> {
         self.at.map(|_| self.key.as_slice())
     }
 
     /// The row at the position, and the block that it lies in.
+    #[inline]
     pub(crate) fn row(&self) -> Option<(&Row, &DataBlock)> {
         self.at.and(self.block()).map(|block| (&self.row, block))
     }
@@ -198,6 +210,9 @@ impl Rows {
     }
 
     pub(crate) fn last(&mut self) -> Result<bool, Reason> {
+        if let Some(block) = self.block.as_deref() {
+            (1..=AHEAD).filter_map(|back| block.len().checked_sub(back)).for_each(|at| block.fetch_row(at));
+        }
         self.stand_before(self.len())
     }
 
@@ -222,6 +237,7 @@ impl Rows {
         self.block.as_deref().map_or(Ok((0, false)), |block| block.search(key, &mut self.row))
     }
 
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<bool, Reason> {
         match self.at {
             Some(at) => self.stand_on(at + 1),
@@ -229,7 +245,11 @@ impl Rows {
         }
     }
 
+    #[inline]
     pub(crate) fn prev(&mut self) -> Result<bool, Reason> {
+        if let (Some(block), Some(ahead)) = (self.block.as_deref(), self.at.and_then(|at| at.checked_sub(AHEAD))) {
+            block.fetch_row(ahead);
+        }
         self.stand_before(self.at.unwrap_or(0))
     }
 
@@ -247,6 +267,7 @@ impl Rows {
         }
     }
 
+    #[inline]
     fn stand_on(&mut self, at: usize) -> Result<bool, Reason> {
         self.at = None;
         let Some(block) = self.block.as_deref().filter(|block| at < block.len()) else { return Ok(false) };

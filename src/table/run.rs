@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use super::{Caching, Table, TableCursor};
 use crate::sync::Arc;
-use crate::version::{KeyCursor, RangeTombstones, Stamp, VersionRef};
+use crate::version::{KeyCursor, RangeTombstones, Stamp, ValueRef, VersionRef};
 use crate::{Result, Timestamp};
 
 /// A cursor over tables in key order that do not overlap (T3). Opens a table when it comes to it.
@@ -103,6 +103,7 @@ impl RunCursor {
         self.tables.partition_point(|table| !table.meta().upper.admits(key))
     }
 
+    #[inline]
     fn on_next(&mut self, mut step: impl FnMut(&mut TableCursor) -> Result<()>) -> Result<Option<usize>> {
         let Some((place, cursor)) = &mut self.current else { return Ok(None) };
         let place = *place;
@@ -141,6 +142,7 @@ impl KeyCursor for RunCursor {
         self.to((0..end).rev(), |cursor| cursor.seek_for_prev(key))
     }
 
+    #[inline]
     fn next(&mut self) -> Result<()> {
         match self.on_next(TableCursor::next)? {
             Some(left) => self.to(left + 1..self.tables.len(), TableCursor::seek_to_first),
@@ -148,6 +150,7 @@ impl KeyCursor for RunCursor {
         }
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
         match self.on_next(TableCursor::prev)? {
             Some(left) => self.to((0..left).rev(), TableCursor::seek_to_last),
@@ -155,10 +158,12 @@ impl KeyCursor for RunCursor {
         }
     }
 
+    #[inline]
     fn key(&self) -> Option<&[u8]> {
         self.current.as_ref()?.1.key()
     }
 
+    #[inline]
     fn version_at(&mut self, timestamp: Timestamp) -> Result<Option<VersionRef<'_>>> {
         match &mut self.current {
             Some((_, cursor)) => cursor.version_at(timestamp),
@@ -173,8 +178,22 @@ impl KeyCursor for RunCursor {
         }
     }
 
+    #[inline]
     fn version(&self) -> Option<VersionRef<'_>> {
         self.current.as_ref()?.1.version()
+    }
+
+    #[inline]
+    fn is_live_at(&mut self, timestamp: Timestamp, now: Timestamp) -> Result<bool> {
+        match &mut self.current {
+            Some((_, cursor)) => cursor.is_live_at(timestamp, now),
+            None => Ok(false),
+        }
+    }
+
+    #[inline]
+    fn value(&self) -> Option<ValueRef<'_>> {
+        self.current.as_ref()?.1.value()
     }
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {

@@ -1,6 +1,6 @@
 //! What every source of versions offers: a position on a key, and from there the versions of that key.
 
-use super::{Stamp, VersionRef};
+use super::{Stamp, ValueRef, VersionRef};
 use crate::{Result, Timestamp};
 
 /// A cursor over one source (a memtable, a table, a level), by key: a key with many versions is one position.
@@ -31,6 +31,16 @@ pub(crate) trait KeyCursor {
     /// The current version: what [`version_at`](Self::version_at) or [`older_version`](Self::older_version) gave last,
     /// until the position moves.
     fn version(&self) -> Option<VersionRef<'_>>;
+
+    /// Whether what [`version_at`](Self::version_at) gives is live: a value that has not expired at `now`. It becomes the
+    /// current version.
+    fn is_live_at(&mut self, timestamp: Timestamp, now: Timestamp) -> Result<bool> {
+        Ok(self.version_at(timestamp)?.is_some_and(|version| version.is_live(now)))
+    }
+    /// The value of the current version.
+    fn value(&self) -> Option<ValueRef<'_>> {
+        self.version()?.value
+    }
 
     /// The newest range tombstone of this source that covers `key`, at or below `timestamp`. `key` need not be the
     /// current one; calls with neighbouring keys are cheap.

@@ -66,6 +66,11 @@ pub(crate) struct VersionRef<'a> {
 }
 
 impl VersionRef<'_> {
+    /// Whether it is a value that has not expired at `now`.
+    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
+        self.value.is_some() && self.expires_at.is_none_or(|expires_at| expires_at > now)
+    }
+
     pub(crate) fn to_owned(self) -> StoredVersion {
         StoredVersion { stamp: self.stamp, value: self.value.map(ValueRef::to_slice), expires_at: self.expires_at }
     }
