@@ -239,6 +239,9 @@ impl Rows {
 
     #[inline]
     pub(crate) fn next(&mut self) -> Result<bool, Reason> {
+        if let (Some(block), Some(at)) = (self.block.as_deref(), self.at) {
+            block.fetch_row(at + AHEAD);
+        }
         match self.at {
             Some(at) => self.stand_on(at + 1),
             None => Ok(false),
