@@ -31,12 +31,15 @@ pub(crate) fn pick(shape: &Shape<'_>) -> Option<Pick> {
     None
 }
 
-/// Level 0, once nothing is written and reads have looked at as many bytes because of it as merging it moves.
+/// What is done in the background while nothing is written counts for so much less than what reads wait for.
+const READS_COUNT: u64 = 4;
+
+/// Level 0, once nothing is written and reads have paid enough for it.
 fn for_reads(shape: &Shape<'_>, targets: &Targets) -> Option<Pick> {
     if !shape.quiet || shape.detour_bytes == 0 {
         return None;
     }
-    level0::pick(shape, targets, Reason::Reads, |_| true).filter(|pick| pick.bytes <= shape.detour_bytes)
+    level0::pick(shape, targets, Reason::Reads, |_| true).filter(|pick| pick.bytes / READS_COUNT <= shape.detour_bytes)
 }
 
 /// The file of `level` that costs the least for what leaves the level and what is freed; of equal ones that with the

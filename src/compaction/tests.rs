@@ -267,8 +267,8 @@ fn level0_goes_down_for_reads_once_they_have_paid_for_it_and_nothing_is_written(
     let files = [(0, meta(9, "c-e", 10)), (6, meta(1, "a-d", 200)), (6, meta(2, "f-z", 300))];
     let asked = |quiet, detour_bytes| pick(&Shape { quiet, detour_bytes, ..shape(&files, &[], &[]) });
     assert_eq!(asked(false, u64::MAX), None);
-    assert_eq!(asked(true, 209), None);
-    let down = asked(true, 210).unwrap();
+    assert_eq!(asked(true, 210 / 4 - 1), None);
+    let down = asked(true, 210 / 4).unwrap();
     assert_eq!((inputs(&down), down.reason), (vec![(0, vec![9]), (6, vec![1])], Reason::Reads));
     // What sizes ask for comes first.
     let more = [(0, meta(10, "x-z", 10)), files[0].clone(), files[1].clone(), files[2].clone()];

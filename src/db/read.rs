@@ -82,15 +82,9 @@ fn fetch_ahead<K: AsRef<[u8]>>(version: &KeyspaceVersion, keys: &[K]) {
     for ahead in [Ahead::Filter, Ahead::Block] {
         for key in keys {
             let key = HashedKey::from(key);
-            tables_for_key(&version.tree, key.key).for_each(|table| table.fetch(key, ahead));
+            version.tree.files_for_key(key.key).for_each(|table| table.fetch(key, ahead));
         }
     }
-}
-
-/// The tables that can hold `key`, newest first.
-fn tables_for_key<'a>(tree: &'a TableTree, key: &'a [u8]) -> impl Iterator<Item = &'a Arc<Table>> {
-    let newer = tree.level(0).iter().filter(|table| table.meta().contains(key));
-    newer.chain((1..crate::manifest::LEVELS).filter_map(|level| tree.level_for_key(level, key)))
 }
 
 /// Refuses a timestamp below the floor. Called after the version was loaded: a floor is raised before a tree by which
@@ -151,13 +145,16 @@ fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: T
     }
     let key = HashedKey::from(key);
     let mut in_vain = 0;
-    let mut others = tables_for_key(&version.tree, key.key);
+    let mut others = version.tree.files_for_key(key.key);
     let mut first = [None; FEW];
     for table in &mut first {
-        *table = others.next().inspect(|table| table.fetch(key, Ahead::Filter));
+        *table = others.next();
         if table.is_none() {
             break;
         }
+    }
+    if let [Some(_), Some(_), ..] = first {
+        first.iter().flatten().for_each(|table| table.fetch(key, Ahead::Filter));
     }
     for table in first.into_iter().flatten().chain(others) {
         let meta = table.meta();

@@ -45,18 +45,21 @@ impl<T: HasMeta> HasMeta for Arc<T> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tree<T> {
     levels: [Arc<Vec<T>>; LEVELS],
+    /// Which of them hold anything, a bit for each: lookups do not even look at the others.
+    filled: u8,
 }
 
 impl<T> Default for Tree<T> {
     fn default() -> Self {
-        Self { levels: Default::default() }
+        Self { levels: Default::default(), filled: 0 }
     }
 }
 
 impl<T> Tree<T> {
     /// A tree of what `make` makes of each file.
     pub(crate) fn map<U>(&self, make: impl Fn(&T) -> U) -> Tree<U> {
-        Tree { levels: self.levels.each_ref().map(|files| Arc::new(files.iter().map(&make).collect())) }
+        let levels = self.levels.each_ref().map(|files| Arc::new(files.iter().map(&make).collect()));
+        Tree { levels, filled: self.filled }
     }
 }
 
@@ -91,6 +94,14 @@ impl<T: HasMeta> Tree<T> {
         self.level(level).iter().fold(0, |sum, file| sum.saturating_add(file.meta().bytes))
     }
 
+    /// The files that may hold `key`, newer sources first (T2): any number in level 0, of each other level one at most.
+    pub(crate) fn files_for_key<'t>(&'t self, key: &'t [u8]) -> impl Iterator<Item = &'t T> {
+        let newer = self.level(0).iter().filter(|file| file.meta().contains(key));
+        let filled = self.filled;
+        let runs = (1..LEVELS).filter(move |level| filled & 1 << level != 0);
+        newer.chain(runs.filter_map(|level| self.level_for_key(level, key)))
+    }
+
     /// The one file of a level below level 0 within whose bounds `key` lies.
     pub(crate) fn level_for_key(&self, level: usize, key: &[u8]) -> Option<&T> {
         let files = self.level(level);
@@ -120,15 +131,22 @@ impl<T: HasMeta + Clone> Tree<T> {
         let files = self.levels.get_mut(level).ok_or(EditError::UnknownLevel { level })?;
         let at = files.iter().position(|file| file.meta().number == number);
         let at = at.ok_or(EditError::MissingTable { level, number })?;
-        Ok(Arc::make_mut(files).remove(at))
+        let files = Arc::make_mut(files);
+        let file = files.remove(at);
+        if files.is_empty() {
+            self.filled &= !(1 << level);
+        }
+        Ok(file)
     }
 
     /// Puts a file in: in front of level 0, at its place by key in the others. Refuses one that overlaps another (T3).
     /// That its number is new is for the caller to see to.
     pub(super) fn add(&mut self, level: usize, file: T) -> Result<(), EditError> {
         let files = self.levels.get_mut(level).ok_or(EditError::UnknownLevel { level })?;
+        let filled = self.filled | 1 << level;
         if level == 0 {
             Arc::make_mut(files).insert(0, file);
+            self.filled = filled;
             return Ok(());
         }
         let meta = file.meta();
@@ -140,6 +158,7 @@ impl<T: HasMeta + Clone> Tree<T> {
             return Err(EditError::Overlap { level, number: meta.number, other: other.number });
         }
         Arc::make_mut(files).insert(at, file);
+        self.filled = filled;
         Ok(())
     }
 
