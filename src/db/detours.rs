@@ -6,8 +6,9 @@ use super::world::{KeyspaceVersion, TableTree};
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::tally::Sum;
 
-/// What is looked at of one file: by a lookup that it does not help a line of the filter, by a step of a cursor part of a row.
-const LOOKUP_BYTES: u64 = 64;
+/// What is looked at of one file: by a lookup that it does not help a line of the filter and what leads there, by a step
+/// of a cursor part of a row.
+const LOOKUP_BYTES: u64 = 128;
 const STEP_BYTES: u64 = 32;
 /// Steps are counted so many at a time.
 const STEPS: u32 = 128;

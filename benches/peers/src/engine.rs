@@ -52,6 +52,10 @@ pub trait Map: Send + Sync {
     /// Until everything is in tables, no compaction runs, and none is due. Returns at once where there is nothing of
     /// the kind.
     fn settle(&self) -> Result<()>;
+    /// After reads: until the engine has done what reads have it do.
+    fn settle_after_reads(&self) -> Result<()> {
+        self.settle()
+    }
     /// Closes it well: what was written is there when it is opened again.
     fn close(self: Box<Self>) -> Result<()>;
 }
@@ -96,6 +100,10 @@ pub trait Versions: Send + Sync {
     fn drop_below(&self, timestamp: u64) -> Result<bool>;
     /// As for [`Map`].
     fn settle(&self) -> Result<()>;
+    /// As for [`Map`].
+    fn settle_after_reads(&self) -> Result<()> {
+        self.settle()
+    }
     fn close(self: Box<Self>) -> Result<()>;
 }
 

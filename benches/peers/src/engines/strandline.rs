@@ -63,6 +63,18 @@ impl Store {
         }
         Ok(())
     }
+
+    /// Level 0 is merged once nothing was written for a while and reads have looked through it long enough.
+    fn wait_for_merges_for_reads(&self) -> Result<()> {
+        let began = Instant::now();
+        let waits =
+            || self.db.metrics().keyspaces.iter().any(|one| one.levels.first().is_some_and(|level0| level0.files > 0));
+        while waits() && began.elapsed() < QUIET {
+            std::thread::sleep(rest::POLL);
+            rest::wait("strandline")?;
+        }
+        rest::wait("strandline")
+    }
 }
 
 impl Map for Store {
@@ -76,6 +88,10 @@ impl Map for Store {
 
     fn settle(&self) -> Result<()> {
         self.wait_for_compactions()
+    }
+
+    fn settle_after_reads(&self) -> Result<()> {
+        self.wait_for_merges_for_reads()
     }
 
     fn close(self: Box<Self>) -> Result<()> {
@@ -213,6 +229,10 @@ impl Versions for History {
 
     fn settle(&self) -> Result<()> {
         self.0.wait_for_compactions()
+    }
+
+    fn settle_after_reads(&self) -> Result<()> {
+        self.0.wait_for_merges_for_reads()
     }
 
     fn close(self: Box<Self>) -> Result<()> {

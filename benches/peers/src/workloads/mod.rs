@@ -1,7 +1,7 @@
 //! The workloads, as db_bench defines those that have its names, and how one of them is run in this process.
 //!
 //! A fill starts in an empty directory. A read opens what a fill left, so that its caches are fresh, and warms them
-//! first, untimed. What would change a filled directory works on a copy of it. Every workload checks what it found or
+//! first, untimed ([`warm`]). What would change a filled directory works on a copy of it. Every workload checks what it found or
 //! left: a wrong answer is a failed run, not a number.
 
 mod reads;
@@ -208,6 +208,13 @@ struct Run {
     keys: u64,
     value_bytes: usize,
     prefix: bool,
+}
+
+/// Warms the caches by a pass of reads, has the engine do what those have it do, and warms what that has changed.
+fn warm(settle: impl FnOnce() -> Result<()>, mut pass: impl FnMut() -> Result<()>) -> Result<()> {
+    pass()?;
+    settle()?;
+    pass()
 }
 
 fn expect(what: &str, found: u64, expected: u64) -> Result<()> {

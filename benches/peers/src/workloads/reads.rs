@@ -1,9 +1,9 @@
-//! Reads from a settled tree, after an untimed pass that warms its caches.
+//! Reads from a settled tree, after untimed passes that warm its caches ([`warm`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::writes::part;
-use super::{Run, VALUE_BYTES, expect};
+use super::{Run, VALUE_BYTES, expect, warm};
 use crate::engine::{Map, Reader, Result};
 use crate::keys::{Key, Permutation, Random, SEED, Values};
 use crate::measure::{on_this_thread, on_threads};
@@ -65,7 +65,10 @@ fn random_reads(
     let prepare = |thread| {
         let (mut reader, mut key) = (map.reader()?, Key::new(run.prefix));
         let (start, end) = part(warming_reads(run), thread, threads);
-        (start..end).try_for_each(|position| read(reader.as_mut(), &mut key, order.at(position % range)))?;
+        warm(
+            || map.settle_after_reads(),
+            || (start..end).try_for_each(|position| read(reader.as_mut(), &mut key, order.at(position % range))),
+        )?;
         Ok((reader, key))
     };
     let measured = on_threads(threads, prepare, |thread, (mut reader, mut key), latencies| {
@@ -88,7 +91,7 @@ fn batches(run: &Run, map: &dyn Map, batches: u64) -> Result<Record> {
         let found = reader.get_many(&keys.each_ref().map(Key::bytes))? as u64;
         expect("reads of a batch that hit", found, BATCH as u64)
     };
-    (0..warming_reads(run) / BATCH as u64).try_for_each(|_| read())?;
+    warm(|| map.settle_after_reads(), || (0..warming_reads(run) / BATCH as u64).try_for_each(|_| read()))?;
     let measured = on_this_thread(|latencies| {
         (0..batches).try_for_each(|_| {
             read()?;
@@ -102,7 +105,7 @@ fn batches(run: &Run, map: &dyn Map, batches: u64) -> Result<Record> {
 fn scans(run: &Run, map: &dyn Map, reverse: bool) -> Result<Record> {
     let mut reader = map.reader()?;
     let mut scan = || expect("rows of a scan", reader.scan(reverse, u64::MAX)?, run.keys);
-    scan()?;
+    warm(|| map.settle_after_reads(), &mut scan)?;
     let measured = on_this_thread(|_| (0..PASSES).try_for_each(|_| scan()))?;
     measured.record(PASSES * run.keys)
 }
@@ -117,7 +120,9 @@ fn while_writing(run: &Run, map: &dyn Map, operations: u64) -> Result<Record> {
     let prepare = |thread| {
         if thread == READER {
             let (mut reader, mut key) = (map.reader()?, Key::new(run.prefix));
-            (0..warming_reads(run)).try_for_each(|position| get(reader.as_mut(), &mut key, order.at(position)))?;
+            let mut pass =
+                || (0..warming_reads(run)).try_for_each(|position| get(reader.as_mut(), &mut key, order.at(position)));
+            warm(|| map.settle_after_reads(), &mut pass)?;
         }
         Ok(())
     };

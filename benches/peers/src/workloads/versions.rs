@@ -1,7 +1,7 @@
 //! Keys with many versions: as many passes over all keys as each has versions, every pass in another random order, a
 //! timestamp higher by one with each put. Reads in the past are of times at which every key was there.
 
-use super::{Run, VERSIONS, expect};
+use super::{Run, VERSIONS, expect, warm};
 use crate::engine::{Result, Versions};
 use crate::keys::{Key, Permutation, Random, SEED, Values};
 use crate::measure::on_this_thread;
@@ -35,27 +35,27 @@ impl VersionWork {
         let mut key = Key::new(run.prefix);
         match self {
             Self::Fill => fill(run, engine).map(Some),
-            Self::Get => reads(last, |random| {
+            Self::Get => reads(engine, last, |random| {
                 let key = key.present(random.below(run.keys));
                 expect("reads that hit", engine.get(key)?.into(), 1).map(Some)
             }),
-            Self::GetAt => reads(last, |random| {
+            Self::GetAt => reads(engine, last, |random| {
                 let key = key.present(random.below(run.keys));
                 expect("reads that hit", engine.get_at(key, a_time(random))?.into(), 1).map(Some)
             }),
-            Self::ScanAt => reads(last / 100, |random| {
+            Self::ScanAt => reads(engine, last / 100, |random| {
                 let index = random.below(run.keys);
                 let Some(found) = engine.scan_at(key.present(index), a_time(random), SCANNED as usize)? else {
                     return Ok(None);
                 };
                 expect("keys of a scan", found as u64, SCANNED.min(run.keys - index)).map(Some)
             }),
-            Self::Scan => scans("keys", run.keys, 20, || engine.scan().map(Some)),
+            Self::Scan => scans(engine, "keys", run.keys, 20, || engine.scan().map(Some)),
             Self::Changes => {
                 let changes = (last / 100).max(1);
-                scans("changes", changes, 5, || engine.changes_since(last - changes))
+                scans(engine, "changes", changes, 5, || engine.changes_since(last - changes))
             }
-            Self::ScanVersions => scans("versions", last, 2, || engine.scan_versions()),
+            Self::ScanVersions => scans(engine, "versions", last, 2, || engine.scan_versions()),
             Self::Drop => drop_below(run, engine),
         }
     }
@@ -84,14 +84,18 @@ fn fill(run: &Run, engine: &dyn Versions) -> Result<Record> {
     Ok(record)
 }
 
-/// Random reads, after a quarter as many that warm the caches. `None` from `read`: the engine does not offer it.
-fn reads(operations: u64, mut read: impl FnMut(&mut Random) -> Result<Option<()>>) -> Result<Option<Record>> {
+/// Random reads, after passes of a quarter as many that warm the caches. `None` from `read`: the engine does not offer it.
+fn reads(
+    engine: &dyn Versions,
+    operations: u64,
+    mut read: impl FnMut(&mut Random) -> Result<Option<()>>,
+) -> Result<Option<Record>> {
     let mut random = Random::new(SEED ^ 0x3a2);
-    for _ in 0..(operations / 4).max(1) {
-        if read(&mut random)?.is_none() {
-            return Ok(None);
-        }
+    if read(&mut random)?.is_none() {
+        return Ok(None);
     }
+    let pass = || (0..(operations / 4).max(1)).try_for_each(|_| read(&mut random).map(|_| ()));
+    warm(|| engine.settle_after_reads(), pass)?;
     let measured = on_this_thread(|latencies| {
         for _ in 0..operations {
             read(&mut random)?.ok_or("was offered before")?;
@@ -102,12 +106,20 @@ fn reads(operations: u64, mut read: impl FnMut(&mut Random) -> Result<Option<()>
     measured.record(operations).map(Some)
 }
 
-/// Some passes of a scan that finds as much as it must, after one that warms the caches.
-fn scans(what: &str, expected: u64, passes: u64, scan: impl Fn() -> Result<Option<u64>>) -> Result<Option<Record>> {
-    let Some(found) = scan()? else { return Ok(None) };
-    expect(what, found, expected)?;
-    let measured =
-        on_this_thread(|_| (0..passes).try_for_each(|_| expect(what, scan()?.ok_or("was offered before")?, expected)))?;
+/// Some passes of a scan that finds as much as it must, after some that warm the caches.
+fn scans(
+    engine: &dyn Versions,
+    what: &str,
+    expected: u64,
+    passes: u64,
+    scan: impl Fn() -> Result<Option<u64>>,
+) -> Result<Option<Record>> {
+    if scan()?.is_none() {
+        return Ok(None);
+    }
+    let pass = || expect(what, scan()?.ok_or("was offered before")?, expected);
+    warm(|| engine.settle_after_reads(), pass)?;
+    let measured = on_this_thread(|_| (0..passes).try_for_each(|_| pass()))?;
     measured.record(passes * expected).map(Some)
 }
 
