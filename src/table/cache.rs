@@ -227,6 +227,8 @@ mod tests {
     use super::*;
 
     impl Held for u64 {
+        const FRONT_LINES: usize = 0;
+
         fn front(&self) -> &[u8] {
             &[]
         }
@@ -235,7 +237,7 @@ mod tests {
     /// Blocks of some files, each of a thousand.
     struct Files {
         cache: BlockCache,
-        slots: Vec<Arc<Slots<u64>>>,
+        slots: Vec<Slots<u64>>,
     }
 
     impl Files {

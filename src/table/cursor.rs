@@ -1,9 +1,10 @@
 //! A cursor over the keys of one table, and from each key over its versions.
 
-use super::block::Caching;
+use super::block::{BlockSource, Caching};
 use super::history::HistoryCursor;
 use super::index::{Index, IndexCursor, Span};
 use super::reader::TableReader;
+use super::row::Row;
 use super::rows::Rows;
 use crate::format::Reason;
 use crate::sync::Arc;
@@ -21,6 +22,7 @@ pub(crate) struct TableCursor {
     entered: Option<(usize, usize)>,
     current: Current,
     history: HistoryCursor,
+    ahead: HistoriesAhead,
     /// Where the last fragment was found.
     fragment: usize,
 }
@@ -31,6 +33,69 @@ enum Current {
     None,
     Row,
     History,
+}
+
+/// The place of a block in the index, and of a row in it.
+type RowPlace = ((usize, usize), usize);
+
+/// A walk at a time in the past needs an older version of one row after the other, and waits for several lines of memory
+/// for each. So the next row's version is looked up while the current one is used, and what that will look at for the row
+/// behind it is fetched.
+#[derive(Default)]
+struct HistoriesAhead {
+    /// Where an older version was needed last, and how many rows in a row it has been by now.
+    last: Option<RowPlace>,
+    walked: u32,
+    /// On the version of that row at that time.
+    history: HistoryCursor,
+    ready: Option<(RowPlace, Timestamp)>,
+    row: Row,
+}
+
+impl HistoriesAhead {
+    /// It is a walk from so many rows on: who looks at one or two must not pay for a third.
+    const WALK: u32 = 3;
+
+    /// Gives the version, if it was looked up.
+    fn take(&mut self, place: Option<RowPlace>, timestamp: Timestamp, into: &mut HistoryCursor) -> bool {
+        let is_ready = self.ready.take().is_some_and(|(at, time)| Some(at) == place && time == timestamp);
+        if is_ready {
+            std::mem::swap(into, &mut self.history);
+        }
+        is_ready
+    }
+
+    /// Looks ahead from a row of which an older version was needed.
+    fn look(&mut self, rows: &Rows, place: Option<RowPlace>, timestamp: Timestamp, from: (&BlockSource, Caching)) {
+        let Some((block, at)) = place else { return };
+        let before = self.last.replace((block, at)).filter(|(other, _)| *other == block).map(|(_, before)| before);
+        let step = |from: usize| match before {
+            Some(before) if before.checked_add(1) == Some(at) => from.checked_add(1),
+            Some(before) if at.checked_add(1) == Some(before) => from.checked_sub(1),
+            _ => None,
+        };
+        let Some(next) = step(at) else {
+            self.walked = 0;
+            return;
+        };
+        self.walked = self.walked.saturating_add(1);
+        if self.walked < Self::WALK {
+            return;
+        }
+        if let Some(block_there) = rows.peek(next, &mut self.row)
+            && self.row.version.timestamp > timestamp
+            // An error is for who comes there.
+            && matches!(self.history.seek(from.0, from.1, (&self.row, block_there), timestamp), Ok(true))
+        {
+            self.history.fetch_value();
+            self.ready = Some(((block, next), timestamp));
+        }
+        if let Some(behind) = step(next)
+            && let Some(block_there) = rows.peek(behind, &mut self.row)
+        {
+            HistoryCursor::fetch(&self.row, block_there);
+        }
+    }
 }
 
 impl TableCursor {
@@ -44,6 +109,7 @@ impl TableCursor {
             entered: None,
             current: Current::None,
             history: HistoryCursor::default(),
+            ahead: HistoriesAhead::default(),
             fragment: 0,
         }
     }
@@ -67,6 +133,7 @@ impl TableCursor {
         if !matches!(moved, Ok(true)) {
             self.rows.leave();
             self.history.release();
+            self.ahead.history.release();
         }
         moved.map(|_| ())
     }
@@ -160,8 +227,14 @@ impl KeyCursor for TableCursor {
         let Some((row, block)) = self.rows.row() else { return Ok(None) };
         if row.version.timestamp <= timestamp {
             self.current = Current::Row;
-        } else if self.history.seek(&self.reader.source, self.caching, (row, block), timestamp)? {
-            self.current = Current::History;
+        } else {
+            let place = self.entered.zip(self.rows.at());
+            let found = self.ahead.take(place, timestamp, &mut self.history)
+                || self.history.seek(&self.reader.source, self.caching, (row, block), timestamp)?;
+            if found {
+                self.current = Current::History;
+            }
+            self.ahead.look(&self.rows, place, timestamp, (&self.reader.source, self.caching));
         }
         Ok(self.version())
     }

@@ -11,7 +11,7 @@ use crate::sync::Arc;
 /// An index block and the slots of the blocks that it names.
 pub(super) struct IndexNode<T> {
     pub(super) index: IndexBlock,
-    pub(super) slots: Arc<Slots<T>>,
+    pub(super) slots: Slots<T>,
 }
 
 /// Names data blocks.
@@ -19,7 +19,7 @@ pub(super) type Partition = IndexNode<DataBlock>;
 /// Names partitions.
 pub(super) type TopIndex = IndexNode<Partition>;
 
-impl<T> IndexNode<T> {
+impl<T: Held> IndexNode<T> {
     pub(super) fn new(index: IndexBlock) -> Self {
         Self { slots: Slots::new(index.len()), index }
     }
@@ -38,12 +38,16 @@ pub(super) trait Parsed: Held + Sized {
 }
 
 impl Held for DataBlock {
+    const FRONT_LINES: usize = 8;
+
     fn front(&self) -> &[u8] {
         self.bytes()
     }
 }
 
 impl Held for Partition {
+    const FRONT_LINES: usize = 8;
+
     fn front(&self) -> &[u8] {
         self.index.bytes()
     }
@@ -81,7 +85,7 @@ impl BlockSource {
     /// Runs `read` on the block in a slot; `load` gives it where it is not held.
     pub(super) fn visit<T: Parsed, R>(
         &self,
-        (slots, at): (&Arc<Slots<T>>, usize),
+        (slots, at): (&Slots<T>, usize),
         kind: BlockKind,
         caching: Caching,
         load: impl FnOnce() -> Result<(Handle, T)>,

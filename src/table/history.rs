@@ -26,6 +26,7 @@ use super::row::{Kind, Row, Version, reason, take_difference};
 use super::rows::DataBlock;
 use super::slots::{Cached, Held, Slots};
 use crate::format::{Decoder, Encode, Reason};
+use crate::prefetch::{CAN_FETCH, fetch};
 use crate::sync::Arc;
 use crate::version::VersionRef;
 use crate::{Result, Timestamp};
@@ -77,10 +78,10 @@ impl HistoryRef {
     }
 }
 
-/// One list of versions, read from the newest on. Stands before the first until it is advanced.
+/// A place in a list of versions, which is read from the newest on; before the first until it is advanced. The block that
+/// the list lies in is given to each call.
 #[derive(Debug)]
 pub(crate) struct List {
-    block: Arc<[u8]>,
     /// Entries that were not read yet.
     entries: Range<usize>,
     remaining: u64,
@@ -90,7 +91,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(crate) fn open(block: Arc<[u8]>, offset: usize) -> Result<Self, Reason> {
+    pub(crate) fn open(block: &[u8], offset: usize) -> Result<Self, Reason> {
         let mut from = Decoder::new(block.get(offset..).ok_or("history lies outside of its block")?);
         let remaining = from.varint().map_err(reason)?;
         let entries = from.bytes().map_err(reason)?.len();
@@ -98,38 +99,34 @@ impl List {
             return Err("history is empty".into());
         }
         let value_at = offset + from.offset();
-        Ok(Self { block, entries: value_at - entries..value_at, remaining, value_at, current: None })
+        Ok(Self { entries: value_at - entries..value_at, remaining, value_at, current: None })
     }
 
     /// Moves to the next older version, if there is one.
-    pub(crate) fn advance(&mut self) -> Result<bool, Reason> {
-        if self.remaining == 0 {
-            return if self.entries.is_empty() {
-                Ok(false)
-            } else {
-                Err("history has more entries than it says".into())
-            };
+    pub(crate) fn advance(&mut self, block: &[u8]) -> Result<bool, Reason> {
+        self.advance_to(block, Timestamp::MAX)
+    }
+
+    /// Moves on to the next older version at or below `timestamp`, if there is one.
+    #[inline]
+    pub(crate) fn advance_to(&mut self, block: &[u8], timestamp: Timestamp) -> Result<bool, Reason> {
+        let mut from = Decoder::new(block.get(self.entries.clone()).unwrap_or_default());
+        let mut newer = self.current.as_ref().map(|newer| newer.timestamp);
+        while self.remaining > 0 {
+            let (kind, found, expires_at, len) = entry(&mut from, newer)?;
+            let value = self.value_at..self.value_at.saturating_add(len);
+            if value.end > block.len() {
+                return Err("value lies outside of its block".into());
+            }
+            (self.remaining, self.value_at, newer) = (self.remaining - 1, value.end, Some(found));
+            if found <= timestamp {
+                self.entries.start += from.offset();
+                self.current = Some(Version { kind, timestamp: found, expires_at, value });
+                return Ok(true);
+            }
         }
-        self.remaining -= 1;
-        let mut from = Decoder::new(self.block.get(self.entries.clone()).unwrap_or_default());
-        let kind = Kind::parse(from.u8().map_err(reason)?)?;
-        let number = from.varint().map_err(reason)?;
-        let timestamp = match &self.current {
-            None => number,
-            Some(newer) => newer
-                .timestamp
-                .checked_sub(number)
-                .filter(|timestamp| *timestamp < newer.timestamp)
-                .ok_or("timestamps of a history are out of order")?,
-        };
-        let expires_at = if kind.expires() { take_difference(&mut from, timestamp).map_err(reason)? } else { 0 };
-        let len = if kind.has_value() { from.varint_usize().map_err(reason)? } else { 0 };
-        let end = self.value_at.checked_add(len).filter(|end| *end <= self.block.len());
-        let value = self.value_at..end.ok_or("value lies outside of its block")?;
         self.entries.start += from.offset();
-        self.value_at = value.end;
-        self.current = Some(Version { kind, timestamp, expires_at, value });
-        Ok(true)
+        if self.entries.is_empty() { Ok(false) } else { Err("history has more entries than it says".into()) }
     }
 
     pub(crate) fn current(&self) -> Option<&Version> {
@@ -140,6 +137,24 @@ impl List {
     pub(crate) fn end(&self) -> usize {
         self.value_at
     }
+}
+
+/// Kind, timestamp, expiry and length of the value of the next entry; `newer` is the timestamp of the one before.
+#[inline(always)]
+fn entry(from: &mut Decoder<'_>, newer: Option<Timestamp>) -> Result<(Kind, Timestamp, Timestamp, usize), Reason> {
+    const CUT_OFF: &str = "history is cut off, or has a number that cannot be";
+    let kind = Kind::parse(from.u8().map_err(reason)?)?;
+    let number = from.next_varint().ok_or(CUT_OFF)?;
+    let timestamp = match newer {
+        None => number,
+        Some(newer) => {
+            let older = newer.checked_sub(number).filter(|timestamp| *timestamp < newer);
+            older.ok_or("timestamps of a history are out of order")?
+        }
+    };
+    let expires_at = if kind.expires() { take_difference(from, timestamp).map_err(reason)? } else { 0 };
+    let len = if kind.has_value() { from.next_varint().ok_or(CUT_OFF)? } else { 0 };
+    Ok((kind, timestamp, expires_at, usize::try_from(len).map_err(|_| CUT_OFF)?))
 }
 
 /// A block of a history's tree.
@@ -188,10 +203,12 @@ pub(super) enum HistoryBlock {
     /// Lists.
     Leaf(Arc<[u8]>),
     /// The slots are of the blocks that it names.
-    Index(HistoryIndex, Arc<Slots<HistoryBlock>>),
+    Index(HistoryIndex, Slots<HistoryBlock>),
 }
 
 impl Held for HistoryBlock {
+    const FRONT_LINES: usize = 1;
+
     fn front(&self) -> &[u8] {
         match self {
             Self::Leaf(payload) => payload,
@@ -231,9 +248,10 @@ pub(crate) struct HistoryCursor {
     levels: usize,
     /// The history index blocks down to the leaf, and the entry taken in each.
     path: Vec<(Arc<Cached<HistoryBlock>>, usize)>,
-    /// The block of the last list, and where it lies in the file: the next key's history often lies there as well.
+    /// The block of the list, and where it lies in the file: the next key's history often lies there as well.
     leaf_at: u64,
     leaf: Option<Arc<[u8]>>,
+    /// In the leaf.
     list: Option<List>,
 }
 
@@ -256,10 +274,8 @@ impl HistoryCursor {
         let top = block.history(place.number).map_err(in_block)?;
         let slots = block.slots().ok_or_else(|| in_block("row names no history block".into()))?;
         self.descend(source, caching, (slots, place.number, top), place.offset, Some(timestamp))?;
-        while self.advance(source)? {
-            if self.timestamp().is_some_and(|found| found <= timestamp) {
-                return Ok(true);
-            }
+        if self.advance_to(source, timestamp)? {
+            return Ok(true);
         }
         Err(source.corruption(self.leaf_at, "history ends before the oldest version that its row names"))
     }
@@ -269,7 +285,7 @@ impl HistoryCursor {
         if self.list.is_none() {
             return Ok(false);
         }
-        if self.advance(source)? {
+        if self.advance_to(source, Timestamp::MAX)? {
             return Ok(true);
         }
         let newer = self.timestamp();
@@ -279,9 +295,9 @@ impl HistoryCursor {
             if let HistoryBlock::Index(index, slots) = &***block
                 && let Some((_, next)) = index.child(at)
             {
-                let slots = Arc::clone(slots);
+                let slots = slots.clone();
                 self.descend(source, caching, (&slots, at, next), 0, None)?;
-                let found = self.advance(source)?;
+                let found = self.advance_to(source, Timestamp::MAX)?;
                 // A list is in order by itself. That lists are, one to the next, also makes a walk over them end.
                 if self.timestamp() >= newer {
                     return Err(source.corruption(self.leaf_at, "lists of a history are out of order"));
@@ -295,8 +311,25 @@ impl HistoryCursor {
     }
 
     pub(crate) fn version(&self) -> Option<VersionRef<'_>> {
-        let list = self.list.as_ref()?;
-        Some(list.current()?.borrow(&list.block))
+        Some(self.list.as_ref()?.current()?.borrow(self.leaf.as_ref()?))
+    }
+
+    /// Has the processor fetch the value of the version.
+    pub(super) fn fetch_value(&self) {
+        if CAN_FETCH && let Some(value) = self.version().and_then(|version| version.value) {
+            fetch(value.bytes.as_ptr());
+            fetch(value.bytes.as_ptr_range().end.wrapping_sub(1));
+        }
+    }
+
+    /// Has the processor fetch what [`seek`](Self::seek) looks at first.
+    pub(super) fn fetch(row: &Row, block: &DataBlock) {
+        if CAN_FETCH
+            && let (Ok(Some(place)), Some(slots)) = (HistoryRef::of(row, block), block.slots())
+        {
+            slots.fetch_at(place.number, place.offset);
+            slots.fetch(place.number);
+        }
     }
 
     /// Leaves the current key.
@@ -314,9 +347,9 @@ impl HistoryCursor {
         Some(self.list.as_ref()?.current()?.timestamp)
     }
 
-    fn advance(&mut self, source: &BlockSource) -> Result<bool> {
-        let Some(list) = &mut self.list else { return Ok(false) };
-        list.advance().map_err(|reason| source.corruption(self.leaf_at, reason))
+    fn advance_to(&mut self, source: &BlockSource, timestamp: Timestamp) -> Result<bool> {
+        let (Some(list), Some(leaf)) = (&mut self.list, &self.leaf) else { return Ok(false) };
+        list.advance_to(leaf, timestamp).map_err(|reason| source.corruption(self.leaf_at, reason))
     }
 
     /// From a block of the tree down to the leaf that may have a version at or below `timestamp`, or to the newest.
@@ -324,34 +357,36 @@ impl HistoryCursor {
         &mut self,
         source: &BlockSource,
         caching: Caching,
-        (slots, mut slot, mut handle): (&Arc<Slots<HistoryBlock>>, usize, Handle),
+        (slots, mut slot, mut handle): (&Slots<HistoryBlock>, usize, Handle),
         offset: usize,
         timestamp: Option<Timestamp>,
     ) -> Result<()> {
-        let block = |slots: &Arc<Slots<HistoryBlock>>, slot: usize, kind: BlockKind, handle: Handle| {
-            let load = || Ok((handle, source.parsed(kind, handle)?));
-            source.visit((slots, slot), kind, caching, load, Arc::clone)
-        };
-        let mut slots = Arc::clone(slots);
+        let mut slots = slots.clone();
         while self.path.len() < self.levels {
-            let node = block(&slots, slot, BlockKind::HistoryIndex, handle)?;
+            let load = || Ok((handle, source.parsed(BlockKind::HistoryIndex, handle)?));
+            let node = source.visit((&slots, slot), BlockKind::HistoryIndex, caching, load, Arc::clone)?;
             let bad = |reason: &str| source.corruption(handle.offset, reason);
             let HistoryBlock::Index(index, children) = &**node else { return Err(bad("history index is no index")) };
             let at = timestamp.map_or(0, |timestamp| index.find(timestamp));
             let (_, child) = index.child(at).ok_or_else(|| bad("history index ends before the oldest version"))?;
-            (slots, slot, handle) = (Arc::clone(children), at, child);
+            (slots, slot, handle) = (children.clone(), at, child);
             self.path.push((node, at));
         }
         let held = self.leaf.take().filter(|_| self.leaf_at == handle.offset);
         let leaf = match held {
             Some(leaf) => leaf,
-            None => match &**block(&slots, slot, BlockKind::History, handle)? {
-                HistoryBlock::Leaf(leaf) => leaf.clone(),
-                HistoryBlock::Index(..) => return Err(source.corruption(handle.offset, "history is an index")),
-            },
+            None => {
+                slots.fetch_at(slot, offset);
+                let load = || Ok((handle, source.parsed(BlockKind::History, handle)?));
+                let leaf = source.visit((&slots, slot), BlockKind::History, caching, load, |block| match &***block {
+                    HistoryBlock::Leaf(leaf) => Some(leaf.clone()),
+                    HistoryBlock::Index(..) => None,
+                })?;
+                leaf.ok_or_else(|| source.corruption(handle.offset, "history is an index"))?
+            }
         };
         self.leaf_at = handle.offset;
-        let list = List::open(self.leaf.insert(leaf).clone(), offset);
+        let list = List::open(self.leaf.insert(leaf), offset);
         self.list = Some(list.map_err(|reason| source.corruption(handle.offset, reason))?);
         Ok(())
     }

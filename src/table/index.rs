@@ -13,10 +13,10 @@
 
 use super::block::{BlockKind, BlockSource, Caching, Handle};
 use super::directory::{Directory, KeyAt};
-use super::held::{Partition, TopIndex};
+use super::held::{IndexNode, Partition, TopIndex};
 use super::row::reason;
 use super::rows::DataBlock;
-use super::slots::Cached;
+use super::slots::{Cached, Held};
 use crate::format::{Decoder, Encode, Reason, shared_prefix};
 use crate::sync::Arc;
 use crate::{Result, Timestamp};
@@ -248,15 +248,21 @@ impl Index<'_> {
         Ok(self.span == Span::ALL || self.entry(block, at)?.span.overlaps(self.span))
     }
 
+    /// Whether a block that an entry names is to be looked at: if it is held, that costs less than to ask what
+    /// timestamps it has.
+    fn is_worth<T: Held>(&self, node: &IndexNode<T>, at: usize) -> Result<bool> {
+        Ok(node.slots.seems_held(at) || self.matters(&node.index, at)?)
+    }
+
     /// Runs `read` on the one data block that can hold `key`, if there is one.
     pub(super) fn block_of<R>(&self, key: &[u8], read: impl Fn(&DataBlock) -> Result<R>) -> Result<Option<R>> {
         let top_at = self.find(&self.top.index, key)?;
-        if top_at == self.top.index.len() || !self.matters(&self.top.index, top_at)? {
+        if top_at == self.top.index.len() || !self.is_worth(self.top, top_at)? {
             return Ok(None);
         }
         self.partition(top_at, |partition| {
             let at = self.find(&partition.index, key)?;
-            if at == partition.index.len() || !self.matters(&partition.index, at)? {
+            if at == partition.index.len() || !self.is_worth(partition, at)? {
                 return Ok(None);
             }
             self.data_block((top_at, partition), at, |block| read(block))?.map(Some)

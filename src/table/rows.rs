@@ -33,7 +33,7 @@ pub(crate) struct DataBlock {
     /// Where the first key lies, which is whole.
     first_key: Range<usize>,
     /// Of the history blocks; without any, none.
-    slots: Option<Arc<Slots<HistoryBlock>>>,
+    slots: Option<Slots<HistoryBlock>>,
 }
 
 impl DataBlock {
@@ -93,7 +93,7 @@ impl DataBlock {
     }
 
     /// The slots of the history blocks.
-    pub(super) fn slots(&self) -> Option<&Arc<Slots<HistoryBlock>>> {
+    pub(super) fn slots(&self) -> Option<&Slots<HistoryBlock>> {
         self.slots.as_ref()
     }
 
@@ -201,6 +201,18 @@ impl Rows {
     #[inline]
     pub(crate) fn row(&self) -> Option<(&Row, &DataBlock)> {
         self.at.and(self.block()).map(|block| (&self.row, block))
+    }
+
+    /// The place of the row in its block.
+    pub(crate) fn at(&self) -> Option<usize> {
+        self.at
+    }
+
+    /// Reads another row of the block.
+    pub(super) fn peek(&self, at: usize, row: &mut Row) -> Option<&DataBlock> {
+        let block = self.block().filter(|block| at < block.len())?;
+        block.read(at, row).ok()?;
+        Some(block)
     }
 
     // Each of these says whether there is such a row; without one, the position is none.

@@ -17,30 +17,39 @@ use super::cache::{BlockCache, Evict, Usage};
 use crate::prefetch::{CAN_FETCH, fetch_lines};
 use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicUsize, Ordering};
 
-/// The slots of the blocks that one block names, in order.
-pub(super) struct Slots<T>(Box<[Slot<T>]>);
+/// The slots of the blocks that one block names, in order; shared.
+pub(super) struct Slots<T>(Arc<[Slot<T>]>);
+
+impl<T> Clone for Slots<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 struct Slot<T> {
     block: ArcSwapOption<Cached<T>>,
     /// The address of what is read first of the block, which lies elsewhere than what the slot points to: both are
-    /// fetched at once. Only to be fetched: the block may have gone.
+    /// fetched at once. 0 without a block. Only to be fetched: the block may have gone, or be another one.
     front: AtomicUsize,
 }
 
 /// What a slot can hold.
 pub(super) trait Held: Send + Sync + 'static {
+    /// So many lines of the front are fetched at once with the block.
+    const FRONT_LINES: usize;
+
     /// What is read first of it; it lies in an `Arc` of its own.
     fn front(&self) -> &[u8];
 }
 
 /// The counts of who shares a block's bytes lie so far in front of them.
 const COUNTS: usize = 2 * size_of::<usize>();
-/// So many lines are fetched of a block's front.
-const FRONT_LINES: usize = 8;
+/// So many lines are fetched of what lies at an offset.
+const LINES_AT: usize = 2;
 
-impl<T> Slots<T> {
-    pub(super) fn new(len: usize) -> Arc<Self> {
-        Arc::new(Self((0..len).map(|_| Slot { block: ArcSwapOption::empty(), front: AtomicUsize::new(0) }).collect()))
+impl<T: Held> Slots<T> {
+    pub(super) fn new(len: usize) -> Self {
+        Self((0..len).map(|_| Slot { block: ArcSwapOption::empty(), front: AtomicUsize::new(0) }).collect())
     }
 
     /// How much memory so many take.
@@ -52,7 +61,7 @@ impl<T> Slots<T> {
     /// says. No counter is touched that other readers touch.
     pub(super) fn with<R>(&self, at: usize, counts: bool, read: impl FnOnce(&Arc<Cached<T>>) -> R) -> Option<R> {
         let slot = self.0.get(at)?;
-        slot.fetch_front();
+        slot.fetch(0, T::FRONT_LINES);
         let held = slot.block.load();
         let block = held.as_ref()?;
         fetch_block(block);
@@ -60,6 +69,18 @@ impl<T> Slots<T> {
             block.touch();
         }
         Some(read(block))
+    }
+
+    /// Whether a block is held there, as far as can be told without looking at it.
+    pub(super) fn seems_held(&self, at: usize) -> bool {
+        self.0.get(at).is_some_and(|slot| slot.front.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Has the processor fetch what lies at an offset in the front of a block that is held there.
+    pub(super) fn fetch_at(&self, at: usize, offset: usize) {
+        if let Some(slot) = self.0.get(at) {
+            slot.fetch(COUNTS + offset, LINES_AT);
+        }
     }
 
     /// Has the processor fetch what it needs first of a block that is held there.
@@ -71,11 +92,12 @@ impl<T> Slots<T> {
 }
 
 impl<T> Slot<T> {
-    fn fetch_front(&self) {
+    /// Has lines of the front fetched, from so many bytes behind its beginning on.
+    fn fetch(&self, behind: usize, lines: usize) {
         if CAN_FETCH {
             let front = self.front.load(Ordering::Relaxed);
             if front != 0 {
-                fetch_lines(ptr::without_provenance(front), FRONT_LINES);
+                fetch_lines(ptr::without_provenance::<u8>(front).wrapping_add(behind), lines);
             }
         }
     }
@@ -90,7 +112,7 @@ impl<T: Held> Slots<T> {
     /// Holds a block, which keeps `bytes` of memory, while the cache has room for it. `place` is any number that is the
     /// same for the same block.
     pub(super) fn hold(
-        self: &Arc<Self>,
+        &self,
         at: usize,
         value: T,
         bytes: usize,
@@ -99,7 +121,7 @@ impl<T: Held> Slots<T> {
     ) -> Arc<Cached<T>> {
         let Some(slot) = self.0.get(at) else { return Cached::alone(value) };
         let Some(usage) = cache.usage(place, bytes) else { return Cached::alone(value) };
-        let home = Some((Arc::downgrade(self), at));
+        let home = Some((Arc::downgrade(&self.0), at));
         let block = Arc::new(Cached { value, visited: AtomicBool::new(false), home, usage: Some(usage) });
         slot.front.store(block.front().as_ptr().addr().saturating_sub(COUNTS), Ordering::Relaxed);
         slot.block.store(Some(block.clone()));
@@ -115,7 +137,7 @@ pub(crate) struct Cached<T> {
     /// Since the cache looked last.
     visited: AtomicBool,
     /// Its slot.
-    home: Option<(Weak<Slots<T>>, usize)>,
+    home: Option<(Weak<[Slot<T>]>, usize)>,
     /// What it counts for in the cache.
     usage: Option<Usage>,
 }
@@ -150,10 +172,11 @@ impl<T: Send + Sync> Evict for Cached<T> {
     fn evict(&self) {
         if let Some((slots, at)) = &self.home
             && let Some(slots) = slots.upgrade()
-            && let Some(slot) = slots.0.get(*at)
+            && let Some(slot) = slots.get(*at)
         {
             // Not another one that was put there since.
             slot.block.compare_and_swap(ptr::from_ref(self), None);
+            slot.front.store(0, Ordering::Relaxed);
         }
         if let Some(usage) = &self.usage {
             usage.end();

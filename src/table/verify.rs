@@ -172,8 +172,8 @@ impl Verifier<'_> {
         newer: &mut Timestamp,
         span: &mut Span,
     ) -> Result<usize> {
-        let mut list = List::open(bytes, offset).map_err(|reason| self.bad(block_at, reason))?;
-        while list.advance().map_err(|reason| self.bad(block_at, reason))? {
+        let mut list = List::open(&bytes, offset).map_err(|reason| self.bad(block_at, reason))?;
+        while list.advance(&bytes).map_err(|reason| self.bad(block_at, reason))? {
             if let Some(version) = list.current() {
                 self.must(version.timestamp < *newer, block_at, "versions of a key are out of order")?;
                 *newer = version.timestamp;

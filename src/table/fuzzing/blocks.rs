@@ -125,9 +125,9 @@ fn history(bytes: &[u8]) {
     let Some((offset, bytes)) = bytes.split_first().map(|(at, _)| (usize::from(*at), Arc::from(&bytes[1..]))) else {
         return;
     };
-    let Ok(mut list) = List::open(Arc::clone(&bytes), offset) else { return };
+    let Ok(mut list) = List::open(&bytes, offset) else { return };
     let (mut newer, mut count) = (None, 0);
-    while let Ok(true) = list.advance() {
+    while let Ok(true) = list.advance(&bytes) {
         let version = list.current().expect("a step that found a version stands on it");
         assert!(newer.is_none_or(|newer| version.timestamp < newer), "versions come newest first");
         assert!(version.value.end <= bytes.len() && version.value.start <= version.value.end);

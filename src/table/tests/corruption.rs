@@ -185,8 +185,8 @@ fn decoders_of_blocks_never_panic_whatever_the_bytes_are() {
                 moved = rows.prev();
             }
             for offset in [0, 1, 5] {
-                let Ok(mut list) = List::open(block.payload().into(), offset) else { continue };
-                while let Ok(true) = list.advance() {}
+                let Ok(mut list) = List::open(block.payload(), offset) else { continue };
+                while let Ok(true) = list.advance(block.payload()) {}
             }
             let _ = HistoryIndex::parse(block.payload()).map(|index| index.child(1));
         }
