@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::MergingCursor;
 use super::ranges::{MergedRanges, Piece, SourceRanges};
 use super::versions::KeyVersions;
-use crate::version::{KeyCursor, StoredVersion};
+use crate::version::KeyCursor;
 use crate::{Result, Slice, Timestamp};
 
 /// One thing that was committed.
@@ -148,10 +148,14 @@ impl<S: KeyCursor> Changes<S> {
             }
             let covering = self.piece.as_ref().filter(|piece| *piece.start <= *key);
             let replaced = covering.is_some_and(|piece| piece.stamps.iter().any(|range| range.replaces(&arrival)));
-            let change = (!replaced).then(|| change(key.clone(), version));
+            let expires_at = version.expires_at;
+            let value = self.points.take_value(arrival.source);
             self.points.step_below(sources, timestamp)?;
-            if change.is_some() {
-                return Ok(change);
+            if !replaced {
+                return Ok(Some(match value {
+                    Some(value) => Change::Put { key, timestamp, value, expires_at },
+                    None => Change::Delete { key, timestamp },
+                }));
             }
         }
         Ok(None)
@@ -171,10 +175,3 @@ impl<S: KeyCursor> Iterator for Changes<S> {
     }
 }
 
-fn change(key: Slice, version: &StoredVersion) -> Change {
-    let timestamp = version.stamp.timestamp;
-    match version.value.clone() {
-        Some(value) => Change::Put { key, timestamp, value, expires_at: version.expires_at },
-        None => Change::Delete { key, timestamp },
-    }
-}

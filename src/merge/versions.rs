@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use crate::version::{KeyCursor, Stamp, StoredVersion};
-use crate::{Result, Timestamp};
+use crate::{Result, Slice, Timestamp};
 
 /// A stamp, and which source it is in (0 is the newest).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,11 @@ impl KeyVersions {
     pub(super) fn newest(&self) -> Option<(Arrival, &StoredVersion)> {
         let (source, version) = self.heads.iter().min_by_key(|(_, version)| Reverse(version.stamp.timestamp))?;
         Some((Arrival { source: *source, stamp: version.stamp }, version))
+    }
+
+    /// Takes the value of [`newest`](Self::newest) out, which is to be left behind.
+    pub(super) fn take_value(&mut self, source: usize) -> Option<Slice> {
+        self.heads.iter_mut().find(|(index, _)| *index == source)?.1.value.take()
     }
 
     /// Leaves behind every point at or above `timestamp`.

@@ -26,10 +26,13 @@ use super::row::{Kind, Row, Version, reason, take_difference};
 use super::rows::DataBlock;
 use super::slots::{Cached, Held, Slots};
 use crate::format::{Decoder, Encode, Reason};
-use crate::prefetch::{CAN_FETCH, fetch};
+use crate::prefetch::{CAN_FETCH, fetch, fetch_lines};
 use crate::sync::Arc;
 use crate::version::VersionRef;
 use crate::{Result, Timestamp};
+
+/// So many bytes behind a version's value, values are fetched ahead.
+const FURTHER: usize = 256;
 
 /// More levels than any file can have.
 const MAX_LEVELS: u8 = 32;
@@ -286,6 +289,7 @@ impl HistoryCursor {
             return Ok(false);
         }
         if self.advance_to(source, Timestamp::MAX)? {
+            self.fetch_further();
             return Ok(true);
         }
         let newer = self.timestamp();
@@ -312,6 +316,13 @@ impl HistoryCursor {
 
     pub(crate) fn version(&self) -> Option<VersionRef<'_>> {
         Some(self.list.as_ref()?.current()?.borrow(self.leaf.as_ref()?))
+    }
+
+    /// Has the processor fetch values behind that of the version: who walks from one to the next comes to them soon.
+    fn fetch_further(&self) {
+        if CAN_FETCH && let (Some(list), Some(leaf)) = (&self.list, &self.leaf) {
+            fetch_lines(leaf.as_ptr().wrapping_add(list.end() + FURTHER), 2);
+        }
     }
 
     /// Has the processor fetch the value of the version.
