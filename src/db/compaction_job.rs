@@ -132,9 +132,6 @@ impl Engine {
             keyspace.tree.level(*level).iter().any(|table| table.meta().number == *number && table.meta().late)
         });
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
-        if job.pick.first_level() == 0 {
-            core.detours.forget();
-        }
         if took_late && outcome.stats.has_dropped() {
             core.attempts.late_versions_dropped(&outcome.tables);
         }
@@ -164,9 +161,6 @@ impl Engine {
         }
         keyspace.core.attempts.drop_tables(removed.iter().map(|(_, number)| *number));
         self.replace_tables(job.keyspace, changes, &added, &removed)?;
-        if job.pick.first_level() == 0 {
-            keyspace.core.detours.forget();
-        }
         self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -187,6 +181,9 @@ impl Engine {
                 return Ok((world.clone(), ()));
             };
             let next = keyspace.with_tree(added, removed)?;
+            if removed.iter().any(|(level, _)| *level == 0) {
+                keyspace.core.detours.forget();
+            }
             for (level, number) in removed {
                 let stays = added.iter().any(|(_, table)| table.meta().number == *number);
                 let gone = keyspace.tree.level(*level).iter().find(|table| table.meta().number == *number);

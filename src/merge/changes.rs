@@ -174,4 +174,3 @@ impl<S: KeyCursor> Iterator for Changes<S> {
         next
     }
 }
-

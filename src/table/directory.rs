@@ -1,4 +1,4 @@
-//! Where the keys of a block lie, made when the block is read: the first eight bytes of every key, behind what all keys
+//! Where the keys of a block lie, made when the block is read: the first four bytes of every key, behind what all keys
 //! of the block have in common, and where its entry begins.
 //!
 //! A search among entries that are read where they lie misses the processor's cache at each step, and decodes there.
@@ -8,11 +8,12 @@
 //!
 //! ```text
 //! in memory   what all keys have in common
-//!             for each entry its key's head u64 and its place u32, little-endian
+//!             for each entry a u64: its key's head above, its place below, little-endian
 //!             the payload
 //! ```
 //!
-//! They lie in one piece of memory, an entry's place beside its head: what counts here is how many lines a search waits
+//! They lie in one piece of memory, an entry's place in the number with its head, and no more of a key than mostly tells
+//! it from its neighbours: what counts here is how many lines a search waits
 //! for, one after the other, since one from memory takes as long as hundreds of instructions. So a few heads are compared
 //! all, which waits for all of their lines at once, and among many it is several at a time.
 
@@ -32,30 +33,32 @@ pub(super) struct Directory {
 }
 
 /// Bytes of a head, and of a head with its place.
-const HEAD: usize = 8;
-const ENTRY: usize = 12;
+const HEAD: usize = 4;
+const ENTRY: usize = 8;
 
-/// The first eight bytes as a number that sorts as they do; a shorter key's are filled with zeros.
-fn head(key: &[u8]) -> u64 {
+/// The first four bytes as a number that sorts as they do; a shorter key's are filled with zeros.
+fn head(key: &[u8]) -> u32 {
     if let Some(head) = key.first_chunk::<HEAD>() {
-        return u64::from_be_bytes(*head);
+        return u32::from_be_bytes(*head);
     }
     let mut head = [0; HEAD];
     head.iter_mut().zip(key).for_each(|(byte, of)| *byte = *of);
-    u64::from_be_bytes(head)
+    u32::from_be_bytes(head)
 }
 
-fn head_of(entry: &[u8; ENTRY]) -> u64 {
-    entry.first_chunk::<HEAD>().map_or(0, |head| u64::from_le_bytes(*head))
+/// A head and a place.
+fn entry(head: u32, place: u32) -> u64 {
+    u64::from(head) << 32 | u64::from(place)
 }
 
-/// How many of ascending heads are below `head`.
-fn heads_below(entries: &[[u8; ENTRY]], head: u64) -> usize {
+/// How many of ascending entries have a head below `head`.
+fn heads_below(entries: &[[u8; ENTRY]], head: u32) -> usize {
     /// So many heads are compared all.
     const FEW: usize = 48;
     /// Among more, the ends of so many parts.
     const PARTS: usize = 8;
-    let below = |entry: &&[u8; ENTRY]| head_of(entry) < head;
+    let least = entry(head, 0);
+    let below = |entry: &&[u8; ENTRY]| u64::from_le_bytes(**entry) < least;
     let (mut left, mut skipped) = (entries, 0);
     while left.len() > FEW {
         let part = left.len().div_ceil(PARTS);
@@ -128,7 +131,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The head of a key that begins with so many bytes of the first one.
-    fn head(&self, key: &KeyAt, common: usize) -> u64 {
+    fn head(&self, key: &KeyAt, common: usize) -> u32 {
         let (shared, rest) = (key.shared(), self.rest(key));
         if shared <= common {
             return head(rest.get(common - shared..).unwrap_or_default());
@@ -136,7 +139,7 @@ impl<'a> Keys<'a> {
         let mut bytes = [0; HEAD];
         let front = self.front(common, shared).iter().take(HEAD).chain(rest);
         bytes.iter_mut().zip(front).for_each(|(byte, of)| *byte = *of);
-        u64::from_be_bytes(bytes)
+        u32::from_be_bytes(bytes)
     }
 
     fn compare(&self, one: &KeyAt, other: &KeyAt) -> Ordering {
@@ -170,21 +173,18 @@ impl Directory {
         let (directory, behind) = room.split_at_mut(entries.len() * ENTRY);
         front.copy_from_slice(whole.get(..common).unwrap_or_default());
         behind.copy_from_slice(payload);
-        let mut before: Option<(u64, &KeyAt)> = None;
-        for (entry, made) in entries.iter().zip(directory.as_chunks_mut::<ENTRY>().0) {
-            let head = keys.head(entry, common);
-            let ascends = before.is_none_or(|(lower, key)| {
-                lower < head || (lower == head && keys.compare(key, entry) == Ordering::Less)
+        let mut before: Option<(u32, &KeyAt)> = None;
+        for (key, made) in entries.iter().zip(directory.as_chunks_mut::<ENTRY>().0) {
+            let head = keys.head(key, common);
+            let ascends = before.is_none_or(|(lower, before)| {
+                lower < head || (lower == head && keys.compare(before, key) == Ordering::Less)
             });
-            if !ascends || !keys.begins(entry, common) {
+            if !ascends || !keys.begins(key, common) {
                 return Err("keys of a block are out of order".into());
             }
-            before = Some((head, entry));
-            let place = u32::try_from(payload_at).ok().and_then(|at| at.checked_add(entry.place));
-            let place = place.ok_or("block is too long")?;
-            let (key_head, entry_place) = made.split_at_mut(HEAD);
-            key_head.copy_from_slice(&head.to_le_bytes());
-            entry_place.copy_from_slice(&place.to_le_bytes());
+            before = Some((head, key));
+            let place = u32::try_from(payload_at).ok().and_then(|at| at.checked_add(key.place));
+            *made = entry(head, place.ok_or("block is too long")?).to_le_bytes();
         }
         Ok(Self { bytes, len: entries.len(), common })
     }
@@ -220,8 +220,8 @@ impl Directory {
 
     /// Where an entry begins.
     pub(super) fn place(&self, at: usize) -> Option<usize> {
-        let (_, place) = self.entries().get(at)?.split_last_chunk::<4>()?;
-        usize::try_from(u32::from_le_bytes(*place)).ok()
+        let entry = u64::from_le_bytes(*self.entries().get(at)?);
+        usize::try_from(entry & u64::from(u32::MAX)).ok()
     }
 
     /// The first entry at or above `key`, or the number of entries; and whether it is that key's. `compare` compares the
@@ -238,7 +238,7 @@ impl Directory {
         }
         let (entries, head) = (self.entries(), head(key.get(self.common..).unwrap_or_default()));
         let mut low = heads_below(entries, head);
-        let same = |entry: &&[u8; ENTRY]| head_of(entry) == head;
+        let same = |entry: &&[u8; ENTRY]| u64::from_le_bytes(**entry) >> 32 == u64::from(head);
         let mut high = low + entries.get(low..).unwrap_or_default().iter().take_while(same).count();
         while low < high {
             let middle = low.midpoint(high);

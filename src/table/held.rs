@@ -38,7 +38,7 @@ pub(super) trait Parsed: Held + Sized {
 }
 
 impl Held for DataBlock {
-    const FRONT_LINES: usize = 8;
+    const FRONT_LINES: usize = 6;
 
     fn front(&self) -> &[u8] {
         self.bytes()
@@ -46,7 +46,7 @@ impl Held for DataBlock {
 }
 
 impl Held for Partition {
-    const FRONT_LINES: usize = 8;
+    const FRONT_LINES: usize = 6;
 
     fn front(&self) -> &[u8] {
         self.index.bytes()

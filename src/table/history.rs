@@ -335,9 +335,7 @@ impl HistoryCursor {
 
     /// Has the processor fetch what [`seek`](Self::seek) looks at first.
     pub(super) fn fetch(row: &Row, block: &DataBlock) {
-        if CAN_FETCH
-            && let (Ok(Some(place)), Some(slots)) = (HistoryRef::of(row, block), block.slots())
-        {
+        if CAN_FETCH && let (Ok(Some(place)), Some(slots)) = (HistoryRef::of(row, block), block.slots()) {
             slots.fetch_at(place.number, place.offset);
             slots.fetch(place.number);
         }
@@ -389,10 +387,11 @@ impl HistoryCursor {
             None => {
                 slots.fetch_at(slot, offset);
                 let load = || Ok((handle, source.parsed(BlockKind::History, handle)?));
-                let leaf = source.visit((&slots, slot), BlockKind::History, caching, load, |block| match &***block {
-                    HistoryBlock::Leaf(leaf) => Some(leaf.clone()),
-                    HistoryBlock::Index(..) => None,
-                })?;
+                let leaf =
+                    source.visit((&slots, slot), BlockKind::History, caching, load, |block| match &***block {
+                        HistoryBlock::Leaf(leaf) => Some(leaf.clone()),
+                        HistoryBlock::Index(..) => None,
+                    })?;
                 leaf.ok_or_else(|| source.corruption(handle.offset, "history is an index"))?
             }
         };

@@ -111,14 +111,7 @@ fn fetch_block<T>(block: &Arc<Cached<T>>) {
 impl<T: Held> Slots<T> {
     /// Holds a block, which keeps `bytes` of memory, while the cache has room for it. `place` is any number that is the
     /// same for the same block.
-    pub(super) fn hold(
-        &self,
-        at: usize,
-        value: T,
-        bytes: usize,
-        cache: &BlockCache,
-        place: u64,
-    ) -> Arc<Cached<T>> {
+    pub(super) fn hold(&self, at: usize, value: T, bytes: usize, cache: &BlockCache, place: u64) -> Arc<Cached<T>> {
         let Some(slot) = self.0.get(at) else { return Cached::alone(value) };
         let Some(usage) = cache.usage(place, bytes) else { return Cached::alone(value) };
         let home = Some((Arc::downgrade(&self.0), at));

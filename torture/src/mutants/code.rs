@@ -303,6 +303,8 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/table/writer.rs": "self.late |= version.stamp.late;" => "self.late |= version.stamp.late && version.stamp.timestamp == 0;"];
     "options: a long history is searched one entry too far", "options", SETS, [
         "src/table/history.rs": "is_some_and(|(oldest, _)| oldest > timestamp)" => "is_some_and(|(oldest, _)| oldest >= timestamp)"];
+    "options: a version that was looked up ahead is given for another row", "options", SETS, [
+        "src/table/cursor.rs": "Some(at) == place && time == timestamp" => "Some(at).is_some() && time == timestamp"];
     "options: a manual compaction leaves the last level as it is", "options", SETS, [
         "src/db/compaction_job.rs": "ManualStep::Run(pick) => {" => "ManualStep::Run(pick) if pick.inputs.len() == 1 => Ok(Some(None)),\n                ManualStep::Run(pick) => {"];
 ];
