@@ -133,6 +133,11 @@ impl Kind {
         }
     }
 
+    /// Whether the ratios are between this one and the others like it. The rest is there to see where they stand.
+    pub fn is_compared(self) -> bool {
+        matches!(self, Self::Strandline | Self::RocksDb | Self::RocksDbKeys)
+    }
+
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }

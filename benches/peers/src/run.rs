@@ -18,8 +18,16 @@ pub struct Plan {
     pub data: PathBuf,
     pub scale: Scale,
     pub rounds: u32,
+    /// For engines that are there for orientation ([`Kind::is_compared`]).
+    pub rounds_of_others: u32,
     pub engines: Vec<Kind>,
     pub workloads: Vec<&'static Workload>,
+}
+
+impl Plan {
+    fn rounds_of(&self, engine: Kind) -> u32 {
+        if engine.is_compared() { self.rounds } else { self.rounds_of_others.min(self.rounds) }
+    }
 }
 
 pub struct Job<'a> {
@@ -67,6 +75,7 @@ impl State<'_> {
         self.without_fill.clear();
         // Another engine goes first in each round: the machine is not the same to the first and to the last.
         let mut engines = self.plan.engines.clone();
+        engines.retain(|engine| round <= self.plan.rounds_of(*engine));
         let engine_count = engines.len().max(1);
         engines.rotate_left(round as usize % engine_count);
         for &workload in &self.plan.workloads {
@@ -139,7 +148,8 @@ impl State<'_> {
 
     fn note(&mut self, engine: Kind, workload: &Workload, round: u32, outcome: Outcome) -> Result<()> {
         let prefix = self.plan.scale.prefix;
-        let of = self.plan.rounds as usize * self.plan.workloads.len() * self.plan.engines.len();
+        let rounds: u32 = self.plan.engines.iter().map(|engine| self.plan.rounds_of(*engine)).sum();
+        let of = rounds as usize * self.plan.workloads.len();
         let head = format!("[{:>4}/{of}] round {round}  {:<17} {:<14}", self.done, workload.name, engine.name());
         let failure = |failure: String, not_offered| Failure {
             engine: engine.name().into(),

@@ -150,6 +150,11 @@ pub const ROWS: &[Row] = &[
         ..versions("mvccchanges", "changes in the last 1\u{a0}% of time", 0.0)
     },
     Row { target: None, ..versions("mvccscanversions", "scan all versions", 0.0) },
+    Row { target: None, given: Given::KeyAndValue, ..versions("mvcchotfill", "fill one key with 1 M versions", 0.0) },
+    Row {
+        target: Some(Target::OwnRate { workload: "mvccreadasof", share: 0.5 }),
+        ..versions("mvcchotasof", "read it as of a random time", 0.0)
+    },
     Row { measure: Measure::Total, ..versions("mvccdrop", "drop half of the history", 5.0) },
     Row { table: Table::Space, measure: Measure::Directory, ..write("fillrandom", "directory after fillrandom", 1.0) },
     Row {

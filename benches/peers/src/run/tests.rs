@@ -12,6 +12,7 @@ fn plan(directory: &Path) -> Plan {
         data: directory.join("data"),
         scale: Scale { keys: 10, prefix: false, changes: None },
         rounds: 2,
+        rounds_of_others: 2,
         engines: vec![Kind::Strandline, Kind::Redb],
         workloads: NAMES.iter().map(|name| named(name).unwrap()).collect(),
     }
@@ -89,6 +90,16 @@ fn an_interrupted_run_goes_on_where_it_ended() {
         records.dedup();
         assert_eq!((records.len(), file.records.len()), (16, 16));
     }
+}
+
+#[test]
+fn engines_for_orientation_may_have_fewer_rounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = Plan { rounds_of_others: 1, ..plan(directory.path()) };
+    let done = runs(&plan, usize::MAX);
+    let of = |kind: Kind, round| done.iter().filter(|run| run.2 == kind.name() && run.0 == round).count();
+    assert_eq!([1, 2, 3].map(|round| of(Kind::Strandline, round)), [4, 4, 0]);
+    assert_eq!([1, 2].map(|round| of(Kind::Redb, round)), [4, 0]);
 }
 
 #[test]

@@ -72,6 +72,8 @@ const SMALL: Data = Data { one_in: 1, value_bytes: VALUE_BYTES };
 const LARGE: Data = Data { one_in: 20, value_bytes: 4096 };
 /// Each key with [`VERSIONS`] versions: as many of these as there are keys in [`SMALL`].
 pub const VERSIONED: Data = Data { one_in: VERSIONS, value_bytes: VALUE_BYTES };
+/// As many versions of one key.
+const HOT: Data = Data { one_in: 2, value_bytes: VALUE_BYTES };
 /// Every commit waits for the disk.
 const FEW: Data = Data { one_in: 40, value_bytes: VALUE_BYTES };
 const FEW_A_THREAD: Data = Data { one_in: 10, value_bytes: VALUE_BYTES };
@@ -123,6 +125,8 @@ pub const ALL: &[Workload] = &[
     versions("mvccchanges", MVCC, VersionWork::Changes),
     versions("mvccscanversions", MVCC, VersionWork::ScanVersions),
     versions("mvccdrop", Start::CopyOf("mvccfill"), VersionWork::Drop),
+    Workload { data: HOT, ..versions("mvcchotfill", Start::Empty, VersionWork::FillHot) },
+    Workload { data: HOT, ..versions("mvcchotasof", Start::Filled("mvcchotfill"), VersionWork::GetHotAt) },
 ];
 
 pub fn named(name: &str) -> Option<&'static Workload> {

@@ -15,6 +15,7 @@ fn run_all(engine: Kind, prefix: bool) -> BTreeMap<&'static str, Outcome> {
         data: directory.path().join("data"),
         scale: Scale { keys: 2000, prefix, changes: None },
         rounds: 1,
+        rounds_of_others: 1,
         engines: vec![engine],
         workloads: ALL.iter().collect(),
     };

@@ -24,6 +24,10 @@ pub enum VersionWork {
     ScanVersions,
     /// The older half of time, until the space is back.
     Drop,
+    /// One key, with as many versions as the run has keys.
+    FillHot,
+    /// That key, as of a random time.
+    GetHotAt,
 }
 
 const SCANNED: u64 = 100;
@@ -34,7 +38,17 @@ impl VersionWork {
         let a_time = |random: &mut Random| run.keys + random.below(last - run.keys + 1);
         let mut key = Key::new(run.prefix);
         match self {
-            Self::Fill => fill(run, engine).map(Some),
+            // Every pass in another order.
+            Self::Fill => {
+                let mut order = Permutation::new(run.keys, SEED);
+                let key_of = |position| {
+                    if position % run.keys == 0 {
+                        order = Permutation::new(run.keys, SEED ^ (position / run.keys));
+                    }
+                    order.at(position % run.keys)
+                };
+                fill(run, engine, last, key_of, run.keys).map(Some)
+            }
             Self::Get => reads(engine, last, |random| {
                 let key = key.present(random.below(run.keys));
                 expect("reads that hit", engine.get(key)?.into(), 1).map(Some)
@@ -57,29 +71,36 @@ impl VersionWork {
             }
             Self::ScanVersions => scans(engine, "versions", last, 2, || engine.scan_versions()),
             Self::Drop => drop_below(run, engine),
+            Self::FillHot => fill(run, engine, run.keys, |_| 0, 1).map(Some),
+            Self::GetHotAt => reads(engine, run.keys, |random| {
+                let timestamp = 1 + random.below(run.keys);
+                expect("reads that hit", engine.get_at(key.present(0), timestamp)?.into(), 1).map(Some)
+            }),
         }
     }
 }
 
-fn fill(run: &Run, engine: &dyn Versions) -> Result<Record> {
+/// Puts so many versions, one after the other, under the keys that `key_of` says; so many keys have one then.
+fn fill(
+    run: &Run,
+    engine: &dyn Versions,
+    versions: u64,
+    mut key_of: impl FnMut(u64) -> u64,
+    keys: u64,
+) -> Result<Record> {
     let mut measured = on_this_thread(|latencies| {
         let (mut key, mut values) = (Key::new(run.prefix), Values::new(run.value_bytes, 0));
-        let mut timestamp = 0;
-        for pass in 0..VERSIONS {
-            let order = Permutation::new(run.keys, SEED ^ pass);
-            for position in 0..run.keys {
-                timestamp += 1;
-                engine.put(key.present(order.at(position)), timestamp, values.next())?;
-                latencies.operation_ends();
-            }
+        for position in 0..versions {
+            engine.put(key.present(key_of(position)), position + 1, values.next())?;
+            latencies.operation_ends();
         }
         Ok(())
     })?;
     measured.drain(|| engine.settle())?;
-    let record = measured.record(run.keys * VERSIONS)?;
-    expect("keys after the fill", engine.scan()?, run.keys)?;
-    if let Some(versions) = engine.scan_versions()? {
-        expect("versions after the fill", versions, run.keys * VERSIONS)?;
+    let record = measured.record(versions)?;
+    expect("keys after the fill", engine.scan()?, keys)?;
+    if let Some(found) = engine.scan_versions()? {
+        expect("versions after the fill", found, versions)?;
     }
     Ok(record)
 }
