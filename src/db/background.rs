@@ -148,7 +148,7 @@ impl Engine {
 
     /// Takes what is most urgent, if anything is to be done and nothing stands in the way.
     fn next_job(&self, jobs: &mut Jobs) -> Option<Job> {
-        if jobs.stopping || jobs.paused || self.check_sound().is_err() {
+        if jobs.stopping || jobs.paused || self.options.read_only || self.check_sound().is_err() {
             return None;
         }
         if !jobs.flushing
@@ -169,7 +169,7 @@ impl Engine {
 
     /// Whether a job could be taken.
     pub(crate) fn has_job(&self, jobs: &Jobs) -> bool {
-        !jobs.flushes.is_empty() || self.pick_compaction(jobs).is_some()
+        !self.options.read_only && (!jobs.flushes.is_empty() || self.pick_compaction(jobs).is_some())
     }
 
     /// All is quiet when nothing was committed for a while; step by step, when nothing was since the last step.

@@ -1,8 +1,9 @@
 //! What reads look at in vain because of level 0, whose files stand in the way to the level below: how a merge of them
 //! comes to be worth it (`compaction::pick`).
 
+use super::keyspace::KeyspaceCore;
 use super::read::Target;
-use super::world::{KeyspaceVersion, TableTree};
+use super::world::TableTree;
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::tally::Sum;
 
@@ -24,30 +25,37 @@ pub(crate) struct Detours {
 impl Detours {
     /// How many bytes were looked at in vain since [`forget`](Self::forget).
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.get().wrapping_sub(self.forgotten.load(Ordering::Relaxed))
+        // First: the sum is not below it then.
+        let forgotten = self.forgotten();
+        self.bytes.get().wrapping_sub(forgotten)
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
     }
 
     /// Files of level 0 were merged.
     pub(crate) fn forget(&self) {
-        self.forgotten.store(self.bytes.get(), Ordering::Relaxed);
+        self.forgotten.store(self.bytes.get(), Ordering::Release);
     }
 
-    /// A lookup has asked so many tables in vain.
-    pub(crate) fn looked_up(&self, tree: &TableTree, in_vain: usize) {
-        let files = in_vain.min(tree.level(0).len());
-        if files > 0 {
-            self.bytes.add(files as u64 * LOOKUP_BYTES);
+    /// A lookup has asked so many files of level 0 in vain.
+    pub(crate) fn looked_up(&self, tree: &TableTree, in_vain: u64) {
+        if in_vain > 0 && tree.has_runs() {
+            self.bytes.add(in_vain * LOOKUP_BYTES);
         }
     }
 }
 
-/// Counts for one cursor.
+/// Counts for one cursor. It holds on to nothing that the cursor sees: it may live on when that has ended.
 #[derive(Default)]
 pub(crate) struct CursorDetours {
     /// `None`: there is nothing to count.
-    keyspace: Option<Arc<KeyspaceVersion>>,
+    keyspace: Option<Arc<KeyspaceCore>>,
     /// How many files of level 0 a merge would take away.
     files: u64,
+    /// What was forgotten when it was made. Once there is more, those files may be gone.
+    forgotten: u64,
     /// Not counted yet.
     steps: u32,
 }
@@ -56,15 +64,18 @@ impl CursorDetours {
     pub(crate) fn of(target: &Target) -> Self {
         let Target::Keyspace { version, .. } = target else { return Self::default() };
         let level0 = version.tree.level(0).len();
-        let files = if version.tree.runs().all(|run| run.is_empty()) { level0.saturating_sub(1) } else { level0 };
-        let keyspace = (files > 0).then(|| Arc::clone(version));
-        Self { keyspace, files: files as u64, steps: 0 }
+        let files = if version.tree.has_runs() { level0 } else { level0.saturating_sub(1) };
+        if files == 0 {
+            return Self::default();
+        }
+        let forgotten = version.core.detours.forgotten();
+        Self { keyspace: Some(Arc::clone(&version.core)), files: files as u64, forgotten, steps: 0 }
     }
 
     /// The cursor was placed anew.
     pub(crate) fn placed(&self) {
         if let Some(keyspace) = &self.keyspace {
-            self.count(keyspace, keyspace.core.options.block_bytes as u64);
+            self.count(keyspace, keyspace.options.block_bytes as u64);
         }
     }
 
@@ -78,7 +89,9 @@ impl CursorDetours {
         }
     }
 
-    fn count(&self, keyspace: &KeyspaceVersion, bytes_a_file: u64) {
-        keyspace.core.detours.bytes.add(self.files.saturating_mul(bytes_a_file));
+    fn count(&self, keyspace: &KeyspaceCore, bytes_a_file: u64) {
+        if keyspace.detours.forgotten() == self.forgotten {
+            keyspace.detours.bytes.add(self.files.saturating_mul(bytes_a_file));
+        }
     }
 }

@@ -82,7 +82,7 @@ fn fetch_ahead<K: AsRef<[u8]>>(version: &KeyspaceVersion, keys: &[K]) {
     for ahead in [Ahead::Filter, Ahead::Block] {
         for key in keys {
             let key = HashedKey::from(key);
-            version.tree.files_for_key(key.key).for_each(|table| table.fetch(key, ahead));
+            version.tree.files_for_key(key.key).for_each(|(_, table)| table.fetch(key, ahead));
         }
     }
 }
@@ -154,9 +154,9 @@ fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: T
         }
     }
     if let [Some(_), Some(_), ..] = first {
-        first.iter().flatten().for_each(|table| table.fetch(key, Ahead::Filter));
+        first.iter().flatten().for_each(|(_, table)| table.fetch(key, Ahead::Filter));
     }
-    for table in first.into_iter().flatten().chain(others) {
+    for (level, table) in first.into_iter().flatten().chain(others) {
         let meta = table.meta();
         if !lookup.wants(meta.min_timestamp, meta.max_timestamp) {
             continue;
@@ -166,7 +166,7 @@ fn look_up(version: &KeyspaceVersion, horizon: Horizon, key: &[u8], timestamp: T
             _ => table.reader()?.range_tombstones().covering(key.key, timestamp),
         };
         let point = table.get(key, timestamp)?;
-        in_vain += usize::from(point.is_none());
+        in_vain += u64::from(level == 0 && point.is_none());
         if lookup.offer(point, tombstone) {
             break;
         }

@@ -94,12 +94,18 @@ impl<T: HasMeta> Tree<T> {
         self.level(level).iter().fold(0, |sum, file| sum.saturating_add(file.meta().bytes))
     }
 
-    /// The files that may hold `key`, newer sources first (T2): any number in level 0, of each other level one at most.
-    pub(crate) fn files_for_key<'t>(&'t self, key: &'t [u8]) -> impl Iterator<Item = &'t T> {
-        let newer = self.level(0).iter().filter(|file| file.meta().contains(key));
+    /// Whether anything lies below level 0.
+    pub(crate) fn has_runs(&self) -> bool {
+        self.filled > 1
+    }
+
+    /// The files that may hold `key`, with their levels, newer sources first (T2): any number in level 0, of each other
+    /// level one at most.
+    pub(crate) fn files_for_key<'t>(&'t self, key: &'t [u8]) -> impl Iterator<Item = (usize, &'t T)> {
+        let newer = self.level(0).iter().filter(|file| file.meta().contains(key)).map(|file| (0, file));
         let filled = self.filled;
         let runs = (1..LEVELS).filter(move |level| filled & 1 << level != 0);
-        newer.chain(runs.filter_map(|level| self.level_for_key(level, key)))
+        newer.chain(runs.filter_map(|level| Some((level, self.level_for_key(level, key)?))))
     }
 
     /// The one file of a level below level 0 within whose bounds `key` lies.

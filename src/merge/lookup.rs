@@ -92,8 +92,8 @@ impl<P: Point> Lookup<P> {
         Self { timestamp, best: None, done: false }
     }
 
-    /// Whether a source whose timestamps lie between `min` and `max` can change the answer. One that holds nothing has
-    /// them inverted.
+    /// Whether a source whose timestamps lie between `min` and `max` can change the answer. A memtable that
+    /// holds nothing has them inverted.
     pub(crate) fn wants(&self, min: Timestamp, max: Timestamp) -> bool {
         let at_most = max.min(self.timestamp);
         !self.done && min <= at_most && self.newest().is_none_or(|best| best.timestamp < at_most)

@@ -53,7 +53,7 @@ struct HistoriesAhead {
 }
 
 impl HistoriesAhead {
-    /// It is a walk from so many rows on: who looks at one or two must not pay for a third.
+    /// It is a walk after so many steps in one direction within a block: who looks at a row or two must not pay for more.
     const WALK: u32 = 3;
 
     /// Gives the version, if it was looked up.
@@ -133,7 +133,7 @@ impl TableCursor {
         if !matches!(moved, Ok(true)) {
             self.rows.leave();
             self.history.release();
-            self.ahead.history.release();
+            self.ahead = HistoriesAhead::default();
         }
         moved.map(|_| ())
     }

@@ -238,8 +238,14 @@ impl Directory {
         }
         let (entries, head) = (self.entries(), head(key.get(self.common..).unwrap_or_default()));
         let mut low = heads_below(entries, head);
-        let same = |entry: &&[u8; ENTRY]| u64::from_le_bytes(**entry) >> 32 == u64::from(head);
-        let mut high = low + entries.get(low..).unwrap_or_default().iter().take_while(same).count();
+        let same = |entry: &[u8; ENTRY]| u64::from_le_bytes(*entry) >> 32 == u64::from(head);
+        let from_low = entries.get(low..).unwrap_or_default();
+        // Mostly there is one of them at most.
+        let mut high = low
+            + match from_low.get(1) {
+                Some(second) if same(second) => from_low.partition_point(same),
+                _ => usize::from(from_low.first().is_some_and(same)),
+            };
         while low < high {
             let middle = low.midpoint(high);
             match compare(middle)? {
@@ -282,6 +288,10 @@ mod tests {
         }
         keys.sort();
         keys.dedup();
+        // Many whose heads are the same, behind one that has nothing in common with them.
+        let alike = (0..200u8).map(|end| [&b"the same front "[..], &[end]].concat());
+        keys.extend(alike);
+        keys.sort();
         for (start, end) in [(0, keys.len()), (1, 2), (3, 40), (20, keys.len() - 9), (keys.len() - 12, keys.len())] {
             let held: Vec<&[u8]> = keys[start..end].iter().step_by(2).map(Vec::as_slice).collect();
             for shares in [|most| most, |most| most / 2, |_| 0] {

@@ -370,6 +370,8 @@ impl HistoryCursor {
         offset: usize,
         timestamp: Option<Timestamp>,
     ) -> Result<()> {
+        // A list counts only together with its leaf.
+        self.list = None;
         let mut slots = slots.clone();
         while self.path.len() < self.levels {
             let load = || Ok((handle, source.parsed(BlockKind::HistoryIndex, handle)?));

@@ -17,7 +17,8 @@ use crate::format::{Decoder, Reason};
 use crate::prefetch::{CAN_FETCH, fetch_lines};
 use crate::sync::Arc;
 
-const AHEAD: usize = 4;
+/// A walk has the row fetched that it comes to after so many steps.
+const STEPS_AHEAD: usize = 4;
 
 /// Most blocks have fewer rows.
 const USUAL_ROWS: usize = 256;
@@ -223,7 +224,7 @@ impl Rows {
 
     pub(crate) fn last(&mut self) -> Result<bool, Reason> {
         if let Some(block) = self.block.as_deref() {
-            (1..=AHEAD).filter_map(|back| block.len().checked_sub(back)).for_each(|at| block.fetch_row(at));
+            (1..=STEPS_AHEAD).filter_map(|back| block.len().checked_sub(back)).for_each(|at| block.fetch_row(at));
         }
         self.stand_before(self.len())
     }
@@ -252,7 +253,7 @@ impl Rows {
     #[inline]
     pub(crate) fn next(&mut self) -> Result<bool, Reason> {
         if let (Some(block), Some(at)) = (self.block.as_deref(), self.at) {
-            block.fetch_row(at + AHEAD);
+            block.fetch_row(at + STEPS_AHEAD);
         }
         match self.at {
             Some(at) => self.stand_on(at + 1),
@@ -262,7 +263,8 @@ impl Rows {
 
     #[inline]
     pub(crate) fn prev(&mut self) -> Result<bool, Reason> {
-        if let (Some(block), Some(ahead)) = (self.block.as_deref(), self.at.and_then(|at| at.checked_sub(AHEAD))) {
+        if let (Some(block), Some(ahead)) = (self.block.as_deref(), self.at.and_then(|at| at.checked_sub(STEPS_AHEAD)))
+        {
             block.fetch_row(ahead);
         }
         self.stand_before(self.at.unwrap_or(0))

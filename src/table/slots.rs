@@ -38,7 +38,7 @@ pub(super) trait Held: Send + Sync + 'static {
     /// So many lines of the front are fetched at once with the block.
     const FRONT_LINES: usize;
 
-    /// What is read first of it; it lies in an `Arc` of its own.
+    /// What is read first of it; where it lies in an `Arc` of its own, what counts its holders is fetched too.
     fn front(&self) -> &[u8];
 }
 

@@ -93,6 +93,67 @@ fn older_versions_follow_from_anywhere_in_a_history() {
     }
 }
 
+/// Walks of some length at one time in the past, in which versions are looked up ahead, and whatever may come between.
+#[test]
+fn walks_in_the_past_find_the_right_versions_wherever_they_turn_or_jump() {
+    // S1
+    for seed in 0..40 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let model = some_model(rng, 200, 6, 100);
+        let fs = new_fs();
+        write(&fs, 1, options([100, 1000, 20_000][seed as usize % 3]), &model);
+        let mut cursor = cursor(&open(&fs, 1).unwrap());
+        let mut timestamp = 50;
+        for _ in 0..60 {
+            match rng.random_range(0..6) {
+                0 => cursor.seek(b"\xff\xff\xff\xff\xff\xff").unwrap(),
+                1 => cursor.seek_to_last().unwrap(),
+                2 => cursor.seek(&some_key(rng)).unwrap(),
+                3 => cursor.seek_for_prev(&some_key(rng)).unwrap(),
+                4 => timestamp = rng.random_range(1..=100),
+                _ => {}
+            }
+            let forward = rng.random_bool(0.5);
+            for _ in 0..rng.random_range(0..12) {
+                let Some(key) = cursor.key().map(<[u8]>::to_vec) else { break };
+                let found = cursor.version_at(timestamp).unwrap().map(|version| version.to_owned());
+                assert_eq!(found, model.at(&key, timestamp), "seed {seed}: {key:?} at {timestamp}");
+                if rng.random_bool(0.1) {
+                    let older = cursor.older_version().unwrap().map(|version| version.to_owned());
+                    let below = found.and_then(|found| model.at(&key, found.stamp.timestamp - 1));
+                    assert_eq!(older, below, "seed {seed}: {key:?} below what it had at {timestamp}");
+                }
+                if forward { cursor.next().unwrap() } else { cursor.prev().unwrap() }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_version_that_was_looked_up_ahead_is_forgotten_off_the_end() {
+    let fs = new_fs();
+    let mut writer = create(&fs, 1, options(4096));
+    for key in b'a'..=b'k' {
+        writer.begin_key(&[key]).unwrap();
+        [10, 5].map(|timestamp| add_version(&mut writer, &version(timestamp, Some(b"v"))).unwrap());
+        writer.end_key().unwrap();
+    }
+    writer.finish().unwrap();
+    let mut cursor = cursor(&open(&fs, 1).unwrap());
+    for walked in 1..8 {
+        cursor.seek_to_first().unwrap();
+        for _ in 0..walked {
+            assert!(cursor.version_at(5).unwrap().is_some());
+            cursor.next().unwrap();
+        }
+        let key = cursor.key().unwrap().to_vec();
+        cursor.seek(b"z").unwrap();
+        assert!(cursor.key().is_none());
+        cursor.seek(&key).unwrap();
+        assert!(cursor.version_at(5).unwrap().is_some(), "after {walked}");
+    }
+}
+
 #[test]
 fn a_writer_holds_little_of_a_long_history() {
     // S37
