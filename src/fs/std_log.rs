@@ -42,7 +42,7 @@ pub(super) struct Mapping {
 /// 100 µs beside other threads, which have to hear of it: so windows are not small; but they count as memory of the process.
 impl Default for Mapping {
     fn default() -> Self {
-        let (window_bytes, piece_bytes, lives) = (1 << 20, 16 << 10, Duration::from_millis(100));
+        let (window_bytes, piece_bytes, lives) = (4 << 20, 16 << 10, Duration::from_millis(100));
         Self { written_first: 64 << 10, window_bytes, largest_stored: 2 << 10, piece_bytes, lives }
     }
 }

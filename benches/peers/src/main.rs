@@ -106,7 +106,7 @@ struct Places {
     #[arg(long, default_value = "results")]
     results: PathBuf,
     /// Seconds after which one run of one workload has failed.
-    #[arg(long, default_value_t = 1800)]
+    #[arg(long, default_value_t = 600)]
     timeout: u64,
 }
 
