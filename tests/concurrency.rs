@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use strandline::{
-    Change, CommitOptions, Db, Durability, Error, Keyspace, KeyspaceOptions, MemFs, Options, Retention, Snapshot,
-    WriteBatch,
+    Change, CommitOptions, Compression, Db, Durability, Error, Keyspace, KeyspaceOptions, MemFs, Options, Retention,
+    Snapshot, WriteBatch,
 };
 use support::{Dice, small_keyspace};
 
@@ -432,7 +432,9 @@ fn closing_under_load_ends_everybody_with_closed() {
 fn reads_that_look_through_level_0_long_enough_have_it_merged() {
     let fs = MemFs::new();
     let db = Options::new().fs(fs).open("db").unwrap();
-    let keyspace = db.keyspace_with("one", KeyspaceOptions::new().retention(Retention::Manual)).unwrap();
+    // So much that no cursor comes to it by being placed once.
+    let options = KeyspaceOptions::new().retention(Retention::Manual).compression(Compression::None);
+    let keyspace = db.keyspace_with("one", options).unwrap();
     let fill = || (0..500).for_each(|n| _ = keyspace.put(key(n), vec![7; 100]).unwrap());
     let files = |level: usize| db.metrics().keyspaces[0].levels[level].files;
     fill();
