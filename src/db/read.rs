@@ -7,7 +7,7 @@ use super::world::{KeyspaceVersion, Mem, TableTree};
 use crate::memtable::MemtableCursor;
 use crate::merge::{Lookup, MergingCursor};
 use crate::sync::Arc;
-use crate::table::{Ahead, HashedKey, RunCursor, Table};
+use crate::table::{Ahead, HashedKey, Level, RunCursor, Table};
 use crate::version::{KeyCursor, Sequence, Stamp, StoredVersion, ValueRef, VersionRef};
 use crate::{Error, Result, Slice, Timestamp};
 
@@ -220,7 +220,7 @@ fn table_sources(tree: &TableTree) -> impl Iterator<Item = Source> {
 
 /// For a merge, which reads everything once and leaves the block cache to readers: tables in key order.
 pub(crate) fn run_for_merge(tables: Vec<Arc<Table>>) -> Source {
-    Source::Run(RunCursor::for_merge(Arc::new(tables)))
+    Source::Run(RunCursor::for_merge(Arc::new(Level::run(tables))))
 }
 
 macro_rules! on_source {

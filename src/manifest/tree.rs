@@ -13,38 +13,15 @@ use std::ops::Bound;
 use super::EditError;
 use crate::format::FileNumber;
 use crate::sync::Arc;
-use crate::table::{Table, TableMeta};
+use crate::table::{HasMeta, Level, TableMeta};
 
 /// How many levels a tree has, level 0 included.
 pub(crate) const LEVELS: usize = 7;
 
-/// What stands for a file in a tree.
-pub(crate) trait HasMeta {
-    fn meta(&self) -> &TableMeta;
-}
-
-impl HasMeta for TableMeta {
-    fn meta(&self) -> &TableMeta {
-        self
-    }
-}
-
-impl HasMeta for Table {
-    fn meta(&self) -> &TableMeta {
-        self.meta()
-    }
-}
-
-impl<T: HasMeta> HasMeta for Arc<T> {
-    fn meta(&self) -> &TableMeta {
-        (**self).meta()
-    }
-}
-
 /// The files of a keyspace. Trees share the levels that are the same, and so do who read them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tree<T> {
-    levels: [Arc<Vec<T>>; LEVELS],
+    levels: [Arc<Level<T>>; LEVELS],
     /// Which of them hold anything, a bit for each: lookups do not even look at the others.
     filled: u8,
 }
@@ -55,15 +32,12 @@ impl<T> Default for Tree<T> {
     }
 }
 
-impl<T> Tree<T> {
+impl<T: HasMeta> Tree<T> {
     /// A tree of what `make` makes of each file.
     pub(crate) fn map<U>(&self, make: impl Fn(&T) -> U) -> Tree<U> {
-        let levels = self.levels.each_ref().map(|files| Arc::new(files.iter().map(&make).collect()));
-        Tree { levels, filled: self.filled }
+        Tree { levels: self.levels.each_ref().map(|files| Arc::new(files.map(&make))), filled: self.filled }
     }
-}
 
-impl<T: HasMeta> Tree<T> {
     /// Whether each level below level 0 is in order and free of overlaps (T3).
     pub(crate) fn check_order(&self) -> Result<(), EditError> {
         self.levels().enumerate().skip(1).try_for_each(|(level, files)| check_run(level, files))
@@ -71,17 +45,17 @@ impl<T: HasMeta> Tree<T> {
 
     /// The files of a level: of level 0 newest first, of the others by key.
     pub(crate) fn level(&self, level: usize) -> &[T] {
-        self.levels.get(level).map_or(&[], |files| files)
+        self.levels.get(level).map_or(&[], |files| &***files)
     }
 
     /// The levels below level 0, for who holds on to one.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Vec<T>>> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Level<T>>> {
         self.levels.iter().skip(1)
     }
 
     /// All levels, from level 0 down.
     pub(crate) fn levels(&self) -> impl DoubleEndedIterator<Item = &[T]> + ExactSizeIterator {
-        self.levels.iter().map(|files| files.as_slice())
+        self.levels.iter().map(|files| &***files)
     }
 
     /// Every file with its level, newer sources first (T2).
@@ -110,9 +84,7 @@ impl<T: HasMeta> Tree<T> {
 
     /// The one file of a level below level 0 within whose bounds `key` lies.
     pub(crate) fn level_for_key(&self, level: usize, key: &[u8]) -> Option<&T> {
-        let files = self.level(level);
-        let after = files.partition_point(|file| *file.meta().smallest <= *key);
-        files.get(after.checked_sub(1)?).filter(|file| file.meta().upper.admits(key))
+        self.levels.get(level)?.file_for_key(key)
     }
 
     /// The files of a level that may hold keys from `start` to `end`, in the level's order.
@@ -151,7 +123,7 @@ impl<T: HasMeta + Clone> Tree<T> {
         let files = self.levels.get_mut(level).ok_or(EditError::UnknownLevel { level })?;
         let filled = self.filled | 1 << level;
         if level == 0 {
-            Arc::make_mut(files).insert(0, file);
+            Arc::make_mut(files).put_in_front(file);
             self.filled = filled;
             return Ok(());
         }

@@ -51,8 +51,8 @@ fn entry(head: u32, place: u32) -> u64 {
     u64::from(head) << 32 | u64::from(place)
 }
 
-/// How many of ascending entries have a head below `head`.
-fn heads_below(entries: &[[u8; ENTRY]], head: u32) -> usize {
+/// How many of ascending entries have a head below `head`. `near` is told between what it lies before that is known.
+fn heads_below(entries: &[[u8; ENTRY]], head: u32, near: impl FnOnce(Range<usize>)) -> usize {
     /// So many heads are compared all.
     const FEW: usize = 48;
     /// Among more, the ends of so many parts.
@@ -67,6 +67,7 @@ fn heads_below(entries: &[[u8; ENTRY]], head: u32) -> usize {
         skipped += start;
         left = left.get(start..left.len().min(start + part)).unwrap_or_default();
     }
+    near(skipped..skipped + left.len());
     skipped + left.iter().filter(below).count()
 }
 
@@ -229,6 +230,16 @@ impl Directory {
     pub(super) fn find(
         &self,
         key: &[u8],
+        compare: impl FnMut(usize) -> Result<Ordering, Reason>,
+    ) -> Result<(usize, bool), Reason> {
+        self.find_near(key, |_| (), compare)
+    }
+
+    /// The same. `near` is told between which entries it is, before the last lines of the directory are waited for.
+    pub(super) fn find_near(
+        &self,
+        key: &[u8],
+        near: impl FnOnce(Range<usize>),
         mut compare: impl FnMut(usize) -> Result<Ordering, Reason>,
     ) -> Result<(usize, bool), Reason> {
         match key.get(..self.common).unwrap_or(key).cmp(self.common()) {
@@ -237,7 +248,7 @@ impl Directory {
             Ordering::Equal => {}
         }
         let (entries, head) = (self.entries(), head(key.get(self.common..).unwrap_or_default()));
-        let mut low = heads_below(entries, head);
+        let mut low = heads_below(entries, head, near);
         let same = |entry: &[u8; ENTRY]| u64::from_le_bytes(*entry) >> 32 == u64::from(head);
         let from_low = entries.get(low..).unwrap_or_default();
         // Mostly there is one of them at most.

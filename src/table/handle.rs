@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Weak;
 
-use super::{Ahead, BlockCache, Caching, HashedKey, TableCursor, TableMeta, TableReader};
+use super::{Ahead, BlockCache, Caching, HasMeta, HashedKey, TableCursor, TableMeta, TableReader};
 use crate::format::{FileKind, FileNumber};
 use crate::fs::{Fs, Purpose};
 use crate::sync::{Arc, ArcSwapOption, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
@@ -199,6 +199,12 @@ impl Table {
         self.slot.reader.store(Some(reader.clone()));
         store.admit(&self.slot);
         Ok(reader)
+    }
+}
+
+impl HasMeta for Table {
+    fn meta(&self) -> &TableMeta {
+        &self.meta
     }
 }
 

@@ -23,6 +23,11 @@ impl<T: Held> IndexNode<T> {
     pub(super) fn new(index: IndexBlock) -> Self {
         Self { slots: Slots::new(index.len()), index }
     }
+
+    /// [`IndexBlock::find`]; the slot that is looked at next is fetched with the last lines of the search.
+    pub(super) fn find(&self, key: &[u8]) -> Result<usize, Reason> {
+        self.index.find_near(key, |near| self.slots.fetch_slots(near))
+    }
 }
 
 /// What is made of the payload of a block.

@@ -12,6 +12,8 @@
 //! timestamps let reads at a time, and changes between two, pass over what cannot matter.
 
 use super::block::{BlockKind, BlockSource, Caching, Handle};
+use std::ops::Range;
+
 use super::directory::{Directory, KeyAt};
 use super::held::{IndexNode, Partition, TopIndex};
 use super::row::reason;
@@ -177,8 +179,13 @@ impl IndexBlock {
 
     /// The first entry whose key is at or above `key`, or the number of entries.
     pub(crate) fn find(&self, key: &[u8]) -> Result<usize, Reason> {
+        self.find_near(key, |_| ())
+    }
+
+    /// The same. `near` is told between which entries it is as soon as that is known.
+    pub(super) fn find_near(&self, key: &[u8], near: impl FnOnce(Range<usize>)) -> Result<usize, Reason> {
         let Some(directory) = &self.directory else { return Ok(0) };
-        let (at, _) = directory.find(key, |at| Ok(self.entry(at)?.key.cmp(key)))?;
+        let (at, _) = directory.find_near(key, near, |at| Ok(self.entry(at)?.key.cmp(key)))?;
         Ok(at)
     }
 }
@@ -243,6 +250,10 @@ impl Index<'_> {
         block.find(key).map_err(|reason| self.source.corruption(block.offset, reason))
     }
 
+    fn data_block_of(&self, partition: &Partition, key: &[u8]) -> Result<usize> {
+        partition.find(key).map_err(|reason| self.source.corruption(partition.index.offset, reason))
+    }
+
     /// Whether the block of an entry has a timestamp that matters.
     fn matters(&self, block: &IndexBlock, at: usize) -> Result<bool> {
         Ok(self.span == Span::ALL || self.entry(block, at)?.span.overlaps(self.span))
@@ -254,14 +265,26 @@ impl Index<'_> {
         Ok(node.slots.seems_held(at) || self.matters(&node.index, at)?)
     }
 
-    /// Runs `read` on the one data block that can hold `key`, if there is one.
-    pub(super) fn block_of<R>(&self, key: &[u8], read: impl Fn(&DataBlock) -> Result<R>) -> Result<Option<R>> {
+    /// The place of the one partition that can name the block of `key`, or the number of partitions. What is looked at of
+    /// it next is fetched.
+    pub(super) fn partition_of(&self, key: &[u8]) -> Result<usize> {
         let top_at = self.find(&self.top.index, key)?;
+        self.top.slots.fetch(top_at);
+        Ok(top_at)
+    }
+
+    /// Runs `read` on the one data block that can hold `key`, if there is one; `top_at` is the place of its partition.
+    pub(super) fn block_of<R>(
+        &self,
+        key: &[u8],
+        top_at: usize,
+        read: impl Fn(&DataBlock) -> Result<R>,
+    ) -> Result<Option<R>> {
         if top_at == self.top.index.len() || !self.is_worth(self.top, top_at)? {
             return Ok(None);
         }
         self.partition(top_at, |partition| {
-            let at = self.find(&partition.index, key)?;
+            let at = self.data_block_of(partition, key)?;
             if at == partition.index.len() || !self.is_worth(partition, at)? {
                 return Ok(None);
             }
@@ -284,7 +307,7 @@ impl Index<'_> {
     pub(super) fn fetch(&self, key: &[u8]) {
         let Ok(top_at) = self.top.index.find(key) else { return };
         self.top.slots.with(top_at, false, |partition| {
-            if let Ok(at) = partition.index.find(key) {
+            if let Ok(at) = partition.find(key) {
                 partition.slots.fetch(at);
             }
         });
@@ -356,7 +379,7 @@ impl IndexCursor {
         if top_at == index.top.index.len() {
             return Ok((top_at, usize::MAX));
         }
-        let at = index.find(&self.load(index, top_at)?.index, key)?;
+        let at = index.data_block_of(self.load(index, top_at)?, key)?;
         Ok((top_at, at))
     }
 

@@ -30,6 +30,7 @@ mod held;
 mod history;
 mod history_writer;
 mod index;
+mod level;
 mod meta;
 mod ranges;
 mod reader;
@@ -54,6 +55,7 @@ pub(crate) use filter::{Filter, FilterBuilder};
 pub(crate) use freeable::Freeable;
 pub(crate) use handle::{Table, TableStore};
 pub(crate) use index::Ahead;
+pub(crate) use level::{HasMeta, Level};
 pub(crate) use meta::{TableMeta, UpperBound};
 pub(crate) use reader::TableReader;
 #[cfg(feature = "bench-layers")]

@@ -93,20 +93,23 @@ impl TableReader {
     /// bounds must admit the key.
     pub(crate) fn get<'a>(&self, key: impl Into<HashedKey<'a>>, timestamp: Timestamp) -> Result<Option<StoredVersion>> {
         let key = key.into();
-        match &self.filter {
-            None => self.find(key.key, timestamp),
-            Some(filter) if !filter.may_contain(key) => {
-                self.filtered.count(true);
-                Ok(None)
-            }
-            Some(_) => {
-                let found = self.find(key.key, timestamp)?;
-                if found.is_none() {
-                    self.filtered.count(false);
-                }
-                Ok(found)
-            }
+        // The line of the filter is waited for while the first step behind it is taken.
+        if let Some(filter) = &self.filter {
+            filter.fetch(key);
         }
+        let index = self.index(Caching::Fill, self.span(Span { min: 0, max: timestamp }));
+        let partition = index.partition_of(key.key)?;
+        if let Some(filter) = &self.filter
+            && !filter.may_contain(key)
+        {
+            self.filtered.count(true);
+            return Ok(None);
+        }
+        let found = index.block_of(key.key, partition, |block| self.find_in(block, key.key, timestamp))?.flatten();
+        if found.is_none() && self.filter.is_some() {
+            self.filtered.count(false);
+        }
+        Ok(found)
     }
 
     /// Fetches ahead of [`get`](Self::get).
@@ -118,14 +121,10 @@ impl TableReader {
         }
     }
 
-    /// [`get`](Self::get) without a filter.
-    fn find(&self, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
-        let span = self.span(Span { min: 0, max: timestamp });
-        let found = self.index(Caching::Fill, span).block_of(key, |block| self.find_in(block, key, timestamp))?;
-        Ok(found.flatten())
-    }
-
     fn find_in(&self, block: &DataBlock, key: &[u8], timestamp: Timestamp) -> Result<Option<StoredVersion>> {
+        if timestamp < self.meta.max_timestamp {
+            block.fetch_slots();
+        }
         let found = block.find(key).map_err(|reason| self.source.corruption(block.offset, reason))?;
         let Some(row) = found else { return Ok(None) };
         if row.version.timestamp <= timestamp {

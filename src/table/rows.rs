@@ -98,6 +98,13 @@ impl DataBlock {
         self.slots.as_ref()
     }
 
+    /// Has the processor fetch those, if they are few: they are looked at next where a row is too new.
+    pub(super) fn fetch_slots(&self) {
+        if let Some(slots) = &self.slots {
+            slots.fetch_slots(0..self.histories.len() / Handle::FIXED);
+        }
+    }
+
     /// Where the history block in the given place lies.
     pub(crate) fn history(&self, place: usize) -> Result<Handle, Reason> {
         let handles = self.get(self.histories.clone());

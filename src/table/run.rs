@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::{Caching, Table, TableCursor};
+use super::{Caching, Level, Table, TableCursor};
 use crate::sync::Arc;
 use crate::version::{KeyCursor, RangeTombstones, Stamp, ValueRef, VersionRef};
 use crate::{Result, Timestamp};
@@ -22,7 +22,7 @@ pub(crate) struct RunCursor {
 /// Shared with the tree: a cursor is made without counting every table.
 enum Tables {
     One(Arc<Table>),
-    Run(Arc<Vec<Arc<Table>>>),
+    Run(Arc<Level<Arc<Table>>>),
 }
 
 impl Deref for Tables {
@@ -37,8 +37,8 @@ impl Deref for Tables {
 }
 
 impl RunCursor {
-    /// `tables` must be in key order and must not overlap.
-    pub(crate) fn new(tables: Arc<Vec<Arc<Table>>>) -> Self {
+    /// Over a run.
+    pub(crate) fn new(tables: Arc<Level<Arc<Table>>>) -> Self {
         Self::of(Tables::Run(tables), Caching::Fill)
     }
 
@@ -48,7 +48,7 @@ impl RunCursor {
     }
 
     /// What a merge reads is read once: it leaves nothing in the block cache.
-    pub(crate) fn for_merge(tables: Arc<Vec<Arc<Table>>>) -> Self {
+    pub(crate) fn for_merge(tables: Arc<Level<Arc<Table>>>) -> Self {
         Self::of(Tables::Run(tables), Caching::LookUp)
     }
 
@@ -100,7 +100,10 @@ impl RunCursor {
 
     /// The first table that ends at or after `key`, which is the only one that can hold it.
     fn table_at(&self, key: &[u8]) -> usize {
-        self.tables.partition_point(|table| !table.meta().upper.admits(key))
+        match &self.tables {
+            Tables::One(table) => usize::from(!table.meta().upper.admits(key)),
+            Tables::Run(tables) => tables.place_for_key(key),
+        }
     }
 
     #[inline]

@@ -9,7 +9,7 @@
 //! A slot owns its block. The [`BlockCache`] only knows of it, and empties the slot to evict it; who reads the block at
 //! that moment keeps it until he is done. With a table's index go its slots, and so all that was held of the file.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::ptr;
 use std::sync::Weak;
 
@@ -44,6 +44,9 @@ pub(super) trait Held: Send + Sync + 'static {
 
 /// The counts of who shares a block's bytes lie so far in front of them.
 const COUNTS: usize = 2 * size_of::<usize>();
+const LINE_BYTES: usize = 64;
+/// More lines of slots than these are not fetched at once.
+const FEW_LINES: usize = 8;
 /// So many lines are fetched of what lies at an offset.
 const LINES_AT: usize = 2;
 
@@ -80,6 +83,16 @@ impl<T: Held> Slots<T> {
     pub(super) fn fetch_at(&self, at: usize, offset: usize) {
         if let Some(slot) = self.0.get(at) {
             slot.fetch(COUNTS + offset, LINES_AT);
+        }
+    }
+
+    /// Has the processor fetch these slots themselves, if they are few.
+    pub(super) fn fetch_slots(&self, slots: Range<usize>) {
+        if let (Some(first), Some(last)) = (self.0.get(slots.start), slots.end.checked_sub(1)) {
+            let lines = (last.saturating_sub(slots.start) * size_of::<Slot<T>>()) / LINE_BYTES + 1;
+            if lines <= FEW_LINES {
+                fetch_lines(ptr::from_ref(first).cast(), lines);
+            }
         }
     }
 

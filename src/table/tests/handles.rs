@@ -41,7 +41,7 @@ fn a_run_of_tables_answers_as_one_map_would() {
         let fs = new_fs();
         let store = store(&fs, rng.random_range(1..5));
         let tables = cut(&fs, &store, &model, rng.random_range(1..7));
-        let mut cursor = RunCursor::new(Arc::new(tables));
+        let mut cursor = RunCursor::new(Arc::new(Level::run(tables)));
         assert_eq!(read_forward(&mut cursor).unwrap(), model.keys);
         check_walk(&mut cursor, &model, rng, 1500);
     }
@@ -57,7 +57,7 @@ fn a_run_opens_only_tables_that_have_the_timestamps() {
         Table::new(&store, Arc::new(write(&fs, number, options(4096), &model)))
     };
     let tables: Vec<_> = (1..=5).map(|i| table(i, i * 10)).collect();
-    let mut cursor = RunCursor::new(Arc::new(tables));
+    let mut cursor = RunCursor::new(Arc::new(Level::run(tables)));
     cursor.set_timestamp_range(25, 40);
     let seen: Vec<_> = read_forward(&mut cursor).unwrap().into_keys().collect();
     assert_eq!(seen, [b"3", b"4"]);
