@@ -29,7 +29,7 @@ use super::range::{KeyBounds, KeyRange, half_open, prefix_bounds};
 use crate::format::{DecodeError, Decoder, Encode, MAY_SKIP, Reason};
 use crate::manifest::KeyspaceId;
 use crate::memtable::LONGEST_INLINE;
-use crate::{Error, Result, Timestamp};
+use crate::{Error, Result, Slice, Timestamp};
 
 /// The longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 65_535;
@@ -54,6 +54,16 @@ pub(crate) trait Target {
     fn database(&self) -> u64;
 }
 
+/// The keys and ranges that a batch names as read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reads {
+    /// Ascending.
+    pub(crate) keyspaces: Few<KeyspaceId>,
+    pub(crate) keys: Vec<(KeyspaceId, Box<[u8]>)>,
+    /// With an exclusive end; `None`: to the last key.
+    pub(crate) ranges: Vec<(KeyspaceId, Slice, Option<Slice>)>,
+}
+
 /// Operations that commit together, at one timestamp, across keyspaces of one database.
 ///
 /// Of several operations on one key, range deletes included, the last one counts. A key, value or batch that is too
@@ -63,10 +73,11 @@ pub struct WriteBatch {
     body: Vec<u8>,
     operations: u32,
     database: Option<u64>,
-    /// Named by writes and by reads: ascending.
+    /// Those that are written to: ascending.
     keyspaces: Few<KeyspaceId>,
     /// Whether memtables will share a value.
     holds_long: bool,
+    reads: Reads,
     refused: Option<Refusal>,
 }
 
@@ -105,10 +116,10 @@ impl WriteBatch {
         self.refused.map_or(Ok(()), |refusal| Err(refusal.to_error()))
     }
 
-    /// The encoded operations, and the keyspaces that are named, by writes and by reads: ascending, each once.
-    pub(crate) fn into_parts(self) -> (Body, Few<KeyspaceId>) {
+    /// The encoded operations, the keyspaces that are written to (ascending, each once), and the reads.
+    pub(crate) fn into_parts(self) -> (Body, Few<KeyspaceId>, Reads) {
         let body = if self.holds_long { Body::Shared(self.body.into()) } else { Body::Copied(self.body) };
-        (body, self.keyspaces)
+        (body, self.keyspaces, self.reads)
     }
 
     /// Writes a value.
@@ -166,6 +177,7 @@ impl WriteBatch {
 
     pub(crate) fn push_delete(&mut self, target: &impl Target, key: &[u8]) {
         if self.accepts(target) && self.fits("key", key.len(), MAX_KEY_BYTES) && self.reserve(key.len()) {
+            self.keyspaces.insert(KeyspaceId(target.id()));
             self.begin(DELETE, target, key);
         }
     }
@@ -179,12 +191,21 @@ impl WriteBatch {
     }
 
     pub(crate) fn push_read(&mut self, target: &impl Target, key: &[u8]) {
-        self.push_read_range(target, key..=key);
+        if self.accepts(target) && self.fits("key", key.len(), MAX_KEY_BYTES) {
+            self.reads.keyspaces.insert(KeyspaceId(target.id()));
+            self.reads.keys.push((KeyspaceId(target.id()), key.into()));
+        }
     }
 
     pub(crate) fn push_read_range(&mut self, target: &impl Target, range: impl KeyRange) {
-        // Without a start to check against they only have to make sense.
-        let _fits = self.accepts(target) && self.bounds_fit(&range.into_bounds());
+        let bounds = range.into_bounds();
+        if !(self.accepts(target) && self.bounds_fit(&bounds)) {
+            return;
+        }
+        self.reads.keyspaces.insert(KeyspaceId(target.id()));
+        if let Some((start, end)) = half_open(bounds) {
+            self.reads.ranges.push((KeyspaceId(target.id()), start, end));
+        }
     }
 
     fn push_value(&mut self, kind: u8, target: &impl Target, key: &[u8], value: &[u8], expires_at: Option<Timestamp>) {
@@ -193,6 +214,7 @@ impl WriteBatch {
             && self.fits("value", value.len(), MAX_VALUE_BYTES)
             && self.reserve(key.len() + value.len());
         if fits {
+            self.keyspaces.insert(KeyspaceId(target.id()));
             self.holds_long |= value.len() > LONGEST_INLINE;
             self.begin(kind, target, key);
             self.body.put_bytes(value);
@@ -206,6 +228,7 @@ impl WriteBatch {
         if !(self.accepts(target) && self.bounds_fit(&bounds)) {
             return;
         }
+        self.keyspaces.insert(KeyspaceId(target.id()));
         let Some((start, end)) = half_open(bounds) else { return };
         if self.reserve(start.len() + end.as_ref().map_or(0, |end| end.len())) {
             self.begin(DELETE_RANGE, target, &start);
@@ -223,7 +246,7 @@ impl WriteBatch {
         self.body.put_bytes(key);
     }
 
-    /// Whether an operation on `target` may be added; notes its keyspace.
+    /// Whether an operation on `target` may be added.
     fn accepts(&mut self, target: &impl Target) -> bool {
         if self.refused.is_some() {
             return false;
@@ -232,7 +255,6 @@ impl WriteBatch {
             self.refused = Some(Refusal::AnotherDatabase);
             return false;
         }
-        self.keyspaces.insert(KeyspaceId(target.id()));
         true
     }
 

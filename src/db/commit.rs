@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::batch::{Body, Op, OpKind, Operations, WriteBatch};
+use super::condition::Condition;
 use super::engine::{CommitState, Engine};
 use super::few::Few;
 use super::pipeline::{Admission, Admitted, Reserved};
@@ -63,24 +64,31 @@ impl Engine {
         if batch.database().is_some_and(|database| database != self.identity) {
             return Err(Error::invalid("the batch names a keyspace of another database"));
         }
-        if options.started_at.is_some() {
-            return Err(Error::invalid("conditional commits (started_at) are not built yet"));
-        }
         let durability = options.durability.unwrap_or(self.options.durability);
         let cost = batch.bytes() + batch.len() * ENTRY_OVERHEAD;
         self.wait_for_room(cost)?;
 
-        let sequences = batch.len().max(1) as u64;
-        let (operations, touched) = batch.into_parts();
-        let touched = touched.as_slice();
+        let count = batch.len();
+        let sequences = count.max(1) as u64;
+        let (mut operations, written, reads) = batch.into_parts();
+        let touched = written.as_slice();
         let bytes = operations.len() as u64;
-        let mut state = self.commit.lock();
+        let mut state = match options.started_at {
+            None => self.commit.lock(),
+            Some(start) => {
+                self.check_start(start, options.at)?;
+                self.lock_where(&Condition::new(start, &operations, &reads))?
+            }
+        };
         self.check_writable()?;
-        let mut found = self.find(touched)?;
+        if let Some(live_until) = options.live_until {
+            self.check_lives(live_until, &state)?;
+        }
+        let mut found = self.find(touched, reads.keyspaces.as_slice())?;
         let admitted = self.admit(&state, found.floor, options)?;
         if self.lacks_room(&found)? {
             self.make_room(&mut state, touched)?;
-            found = self.find(touched)?;
+            found = self.find(touched, &[])?;
         }
         let targets = found.targets;
         Operations::new(&operations).take(AHEAD).for_each(|first| prefetch(&first, targets.as_slice()));
@@ -100,7 +108,14 @@ impl Engine {
         state.next_sequence += sequences;
         state.last_timestamp = state.last_timestamp.max(admitted.timestamp);
         let last_sequence = state.reserved();
+        if admitted.late {
+            state.last_late = last_sequence;
+        }
         self.in_flight.enter(Reserved { sequence: last_sequence, timestamp: admitted.timestamp });
+        if state.recent.is_watched() {
+            let most = self.options.memtable_bytes;
+            state.recent.push((last_sequence, admitted.timestamp), operations.share_all(), count, most);
+        }
         let share = cost / touched.len().max(1);
         for (_, mem) in targets.as_slice() {
             mem.charge(share);
@@ -111,7 +126,11 @@ impl Engine {
         let applied = apply(&operations, first_sequence, admitted, targets.as_slice());
         operations.recycle();
         let settled = applied.and_then(|()| match unsynced {
-            Some(Unsynced { log, end }) => log.sync_through(end),
+            Some(Unsynced { log, end }) => {
+                // A condition is held against it without waiting for the sync.
+                self.in_flight.applied(last_sequence);
+                log.sync_through(end)
+            }
             None => Ok(()),
         });
         if let Err(error) = settled {
@@ -126,15 +145,39 @@ impl Engine {
         Ok(admitted.timestamp)
     }
 
-    /// Under the commit lock: what a commit writes to, if it is all there.
-    fn find(&self, touched: &[KeyspaceId]) -> Result<Found> {
+    /// Under the commit lock: whether a value that expires has not done so.
+    fn check_lives(&self, expires_at: Timestamp, state: &CommitState) -> Result<()> {
+        if self.now(state.last_timestamp) < expires_at {
+            return Ok(());
+        }
+        Err(Error::KeyNotFound)
+    }
+
+    /// Whether a condition may name this start, for a commit at `at`.
+    fn check_start(&self, start: Timestamp, at: Option<Timestamp>) -> Result<()> {
+        if let Some(at) = at.filter(|at| *at <= start) {
+            return Err(Error::invalid(format!("a commit at {at} cannot have started at {start}")));
+        }
+        let last = self.current.horizon().last_timestamp.max(self.closed());
+        if start > last {
+            return Err(Error::FutureTimestamp { requested: start, last });
+        }
+        Ok(())
+    }
+
+    /// Under the commit lock: what a commit writes to, if that and what it has read is all there.
+    fn find(&self, written: &[KeyspaceId], read: &[KeyspaceId]) -> Result<Found> {
         self.current.with_world(|world| {
             let mut found = Found { floor: 0, targets: Few::default() };
-            for id in touched {
-                let keyspace = world.get(*id).filter(|keyspace| !keyspace.core.is_dropped());
-                let keyspace = keyspace.ok_or_else(|| self.unknown_keyspace(*id))?;
+            let get = |id| world.get(id).filter(|keyspace| !keyspace.core.is_dropped());
+            for id in written {
+                let keyspace = get(*id).ok_or_else(|| self.unknown_keyspace(*id))?;
                 found.floor = found.floor.max(keyspace.core.admission_floor());
                 found.targets.push((*id, Arc::clone(&keyspace.active)));
+            }
+            for id in read {
+                let keyspace = get(*id).ok_or_else(|| self.unknown_keyspace(*id))?;
+                found.floor = found.floor.max(keyspace.core.admission_floor());
             }
             Ok(found)
         })
@@ -150,7 +193,12 @@ impl Engine {
             closed: state.closed,
             floor,
         };
-        admission.admit(options.at)
+        let admitted = admission.admit(options.at)?;
+        if admitted.late && self.snapshots.lock().has_transaction_from(admitted.timestamp) {
+            let reason = format!("a transaction that started at or above timestamp {} lives", admitted.timestamp);
+            return Err(Error::Busy { reason: reason.into() });
+        }
+        Ok(admitted)
     }
 
     /// Under the commit lock: appends the record, and says what is left to be synced.

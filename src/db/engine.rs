@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use super::background::Background;
+use super::condition::Recent;
 use super::current::Current;
 use super::keyspace::KeyspaceCore;
 use super::metrics::Counters;
@@ -42,6 +43,9 @@ pub(crate) struct CommitState {
     pub(crate) last_timestamp: Timestamp,
     /// The highest `close_until`.
     pub(crate) closed: Timestamp,
+    pub(crate) recent: Recent,
+    /// The last sequence of the last late commit that was reserved.
+    pub(crate) last_late: Sequence,
 }
 
 impl CommitState {

@@ -166,6 +166,16 @@ impl Keyspace {
         self.engine().commit(batch, &CommitOptions::new())
     }
 
+    /// Writes the visible value of a key again, with this expiry: read and written in one step, so that no other write
+    /// is lost. Gives the timestamp. At the cost of a read and a conditional commit, and of both again where another
+    /// write of the key came first.
+    ///
+    /// # Errors
+    /// `KeyNotFound` if there is no visible value; else as [`Db::commit`](crate::Db::commit).
+    pub fn set_expiry(&self, key: impl AsRef<[u8]>, expires_at: Timestamp) -> Result<Timestamp> {
+        super::transaction::set_expiry(&self.session, self, key.as_ref(), expires_at)
+    }
+
     // ---- reading ----
 
     /// Runs `read` on this keyspace as it is now.

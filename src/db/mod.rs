@@ -16,6 +16,7 @@ mod clock;
 mod close;
 mod commit;
 mod compaction_job;
+mod condition;
 mod current;
 mod cursor;
 mod detours;
@@ -42,6 +43,7 @@ mod retention;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 mod snapshot;
+mod transaction;
 mod verify;
 mod world;
 
@@ -53,6 +55,7 @@ pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics, SnapshotMetrics};
 pub use range::KeyRange;
 pub use repair::{LostFile, LostTable, ManifestFound, RepairReport, RepairedKeyspace};
 pub use snapshot::Snapshot;
+pub use transaction::{Isolation, Savepoint, Transaction, TransactionIter};
 pub use verify::VerifyReport;
 
 use std::fmt;
@@ -157,9 +160,11 @@ impl Db {
     /// error nothing is (but a commit whose sync failed is undecided until the database is reopened or resumed).
     ///
     /// # Errors
-    /// `LateCommit` and `BelowRetained` for a timestamp that may not be committed at (any more); `InvalidArgument` for
-    /// timestamp 0 or `u64::MAX`, a keyspace of another database, or a clock with nothing left; `TooLarge`;
-    /// `UnknownKeyspace`; `ReadOnly`; `Background` after a failure that turned the database read-only.
+    /// `LateCommit` and `BelowRetained` for a timestamp that may not be committed at (any more); `Busy` where a transaction
+    /// lives that would see it in its past; of a condition ([`CommitOptions::started_at`]) `Conflict`, and `BelowRetained`
+    /// or `FutureTimestamp` for its start; `InvalidArgument` for timestamp 0 or `u64::MAX`, one at or below the start, a
+    /// keyspace of another database, or a clock with nothing left; `TooLarge`; `UnknownKeyspace`; `ReadOnly`; `Background`
+    /// after a failure that turned the database read-only.
     #[expect(clippy::needless_pass_by_value, reason = "options are given away, as to every builder's end")]
     pub fn commit_with(&self, batch: WriteBatch, options: CommitOptions) -> Result<Timestamp> {
         self.engine().commit(batch, &options)

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use super::Db;
 use super::batch::Operations;
 use super::commit::{LATE, insert, operation_cost, split_record};
+use super::condition::Recent;
 use super::current::{Current, Horizon};
 use super::engine::{CommitState, Engine, ManifestCell, Parts, log_keyspaces};
 use super::flush::FlushUnit;
@@ -248,6 +249,8 @@ impl Found {
             next_sequence: self.horizon.sequence + 1,
             last_timestamp: self.horizon.last_timestamp,
             closed: self.state.closed,
+            recent: Recent::default(),
+            last_late: 0,
         };
         let parts = Parts {
             dir,

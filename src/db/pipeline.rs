@@ -85,6 +85,8 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EntryState {
     Applying,
+    /// In the memtables, and waits for its sync.
+    Applied,
     Done,
     Abandoned,
 }
@@ -94,11 +96,18 @@ struct Queue {
     entries: VecDeque<Entry>,
     /// Nothing at or above this sequence is published any more, and why.
     poisoned: Option<(Sequence, Arc<Error>)>,
+    /// How many wait until something is applied.
+    wait_applied: usize,
 }
 
 impl Queue {
     fn reaches(&self, sequence: Sequence) -> bool {
         self.poisoned.as_ref().is_none_or(|(poisoned, _)| sequence < *poisoned)
+    }
+
+    fn is_applied(&self, sequence: Sequence) -> bool {
+        let before = |entry: &&Entry| entry.reserved.sequence <= sequence;
+        !self.entries.iter().take_while(before).any(|entry| entry.state == EntryState::Applying)
     }
 
     fn set(&mut self, sequence: Sequence, state: EntryState) {
@@ -134,6 +143,15 @@ impl InFlight {
         self.queue.lock().entries.push_back(Entry { reserved, state: EntryState::Applying });
     }
 
+    /// The commit is in the memtables; it is published later.
+    pub(crate) fn applied(&self, sequence: Sequence) {
+        let mut queue = self.queue.lock();
+        queue.set(sequence, EntryState::Applied);
+        if queue.wait_applied > 0 {
+            self.moved.notify_all();
+        }
+    }
+
     /// Marks the commit done, moves the horizon as far as it goes, and waits until it has passed this commit.
     /// `Background`: the commit is undecided.
     pub(crate) fn publish(&self, sequence: Sequence, published: &Published) -> Result<()> {
@@ -153,6 +171,8 @@ impl InFlight {
         }
         if horizon != before {
             published.publish(horizon);
+            self.moved.notify_all();
+        } else if queue.wait_applied > 0 {
             self.moved.notify_all();
         }
         if published.horizon().sequence < sequence && queue.reaches(sequence) {
@@ -197,6 +217,23 @@ impl InFlight {
             self.moved.wait(&mut queue);
         }
         true
+    }
+
+    /// Waits until everything up to `sequence` is in the memtables, published or not; of what is undecided something may
+    /// be missing.
+    pub(crate) fn wait_applied(&self, sequence: Sequence, published: &Published) {
+        if published.horizon().sequence >= sequence {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        if !queue.is_applied(sequence) {
+            MutexGuard::unlocked(&mut queue, || spin_until(|| published.horizon().sequence >= sequence));
+        }
+        queue.wait_applied += 1;
+        while !queue.is_applied(sequence) {
+            self.moved.wait(&mut queue);
+        }
+        queue.wait_applied -= 1;
     }
 
     /// Waits until no commit is on its way: each is published or abandoned.

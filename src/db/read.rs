@@ -8,7 +8,7 @@ use crate::memtable::MemtableCursor;
 use crate::merge::{Lookup, MergingCursor};
 use crate::sync::Arc;
 use crate::table::{Ahead, HashedKey, Level, RunCursor, Table};
-use crate::version::{KeyCursor, Sequence, Stamp, StoredVersion, ValueRef, VersionRef};
+use crate::version::{Hidden, KeyCursor, Sequence, Stamp, StoredVersion, ValueRef, VersionRef};
 use crate::{Error, Result, Slice, Timestamp};
 
 /// When a read takes place.
@@ -36,6 +36,18 @@ impl Target {
         match self {
             Self::Empty => Ok(None),
             Self::Keyspace { version, horizon } => Ok(value(newest(version, *horizon, key, at.timestamp)?, || at.now)),
+        }
+    }
+
+    /// The version that is seen of a key.
+    pub(crate) fn version(&self, key: &[u8], at: At) -> Result<Option<StoredVersion>> {
+        match self {
+            Self::Empty => Ok(None),
+            Self::Keyspace { version, horizon } => {
+                let found = newest(version, *horizon, key, at.timestamp)?;
+                Ok(found
+                    .filter(|found| found.value.is_some() && found.expires_at.is_none_or(|expires| expires > at.now)))
+            }
         }
     }
 
@@ -212,7 +224,7 @@ pub(crate) fn memtable(mem: &Arc<Mem>, visible: Sequence) -> Source {
     Source::Memtable(mem.entries.cursor(visible))
 }
 
-fn table_sources(tree: &TableTree) -> impl Iterator<Item = Source> {
+pub(crate) fn table_sources(tree: &TableTree) -> impl Iterator<Item = Source> {
     let newest = tree.level(0).iter().map(|table| Source::Run(RunCursor::one(Arc::clone(table))));
     let levels = tree.runs().filter(|level| !level.is_empty()).map(|level| Source::Run(RunCursor::new(level.clone())));
     newest.chain(levels)
@@ -290,6 +302,14 @@ impl KeyCursor for Source {
 
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>> {
         on_source!(self, cursor => cursor.covering(key, timestamp))
+    }
+
+    fn hidden_around(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Hidden>> {
+        on_source!(self, cursor => cursor.hidden_around(key, timestamp))
+    }
+
+    fn pass_over(&mut self, hidden: &Hidden, forward: bool) -> Result<bool> {
+        on_source!(self, cursor => cursor.pass_over(hidden, forward))
     }
 
     fn may_cover(&self) -> bool {

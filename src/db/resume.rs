@@ -38,6 +38,9 @@ impl Engine {
             let mut state = self.commit.lock();
             self.in_flight.forget_undecided(state.reserved(), &self.current.published);
             state.last_timestamp = self.current.horizon().last_timestamp;
+            // Undecided commits among them never were.
+            let reserved = state.reserved();
+            state.recent.forget(reserved);
             // What was raised on the way to something that failed is taken back.
             state.closed = self.closed_timestamp.load(Ordering::SeqCst);
             self.manual_admission_floor.store(self.manual_floor.load(Ordering::SeqCst), Ordering::SeqCst);

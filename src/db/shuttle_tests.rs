@@ -17,6 +17,7 @@ use crate::{
     Slice, Snapshot, WriteBatch,
 };
 
+mod conditions;
 mod floors;
 
 /// Keys a batch writes in each of the two keyspaces.

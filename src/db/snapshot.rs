@@ -16,8 +16,8 @@ use super::range::{KeyRange, prefix_bounds};
 use super::read::{At, Target};
 use super::world::KeyspaceVersion;
 use crate::manifest::KeyspaceId;
-use crate::sync::{Arc, Mutex};
-use crate::version::Sequence;
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::version::{Sequence, StoredVersion};
 use crate::{Error, Result, Slice, Timestamp};
 
 /// What the registry knows of one live snapshot.
@@ -29,8 +29,18 @@ pub(crate) struct Registered {
     refused: Vec<(KeyspaceId, Timestamp)>,
     /// Keyspaces from here on did not exist.
     keyspaces_below: KeyspaceId,
+    /// Of a transaction: no commit comes in at or below it.
+    transaction: bool,
+    /// It was seen that no floor was above it when it was registered: so merges have kept everything for it since.
+    confirmed: AtomicBool,
     /// Keyspaces dropped since, as they were then.
     dropped: Mutex<Vec<Arc<KeyspaceVersion>>>,
+}
+
+impl Registered {
+    fn keeps_in(&self, keyspace: KeyspaceId) -> bool {
+        self.refused.iter().all(|(refused, _)| *refused != keyspace)
+    }
 }
 
 /// All live snapshots.
@@ -43,15 +53,22 @@ pub(crate) struct SnapshotRegistry {
 impl SnapshotRegistry {
     /// The timestamps, ascending, that a merge in this keyspace must keep readable.
     pub(crate) fn timestamps_in(&self, keyspace: KeyspaceId) -> Vec<Timestamp> {
-        let mut timestamps: Vec<_> = self
-            .live
-            .values()
-            .filter(|one| keyspace < one.keyspaces_below && one.refused.iter().all(|(refused, _)| *refused != keyspace))
-            .map(|one| one.timestamp)
-            .collect();
+        let mut timestamps: Vec<_> =
+            self.live.values().filter(|one| one.keeps_in(keyspace)).map(|one| one.timestamp).collect();
         timestamps.sort_unstable();
         timestamps.dedup();
         timestamps
+    }
+
+    /// Whether of everything newer than `timestamp` in this keyspace something was kept for each key, whatever the floor.
+    pub(crate) fn keeps_from(&self, keyspace: KeyspaceId, timestamp: Timestamp) -> bool {
+        let keeps = |one: &Arc<Registered>| one.timestamp <= timestamp && one.keeps_in(keyspace);
+        self.live.values().any(|one| keeps(one) && one.confirmed.load(Ordering::SeqCst))
+    }
+
+    /// Whether a transaction lives that would see a commit at `timestamp`.
+    pub(crate) fn has_transaction_from(&self, timestamp: Timestamp) -> bool {
+        self.live.values().any(|one| one.transaction && one.timestamp >= timestamp)
     }
 
     /// Before a keyspace leaves the world: snapshots of now go on reading it.
@@ -108,7 +125,7 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Engine {
-    fn register(&self, timestamp: Timestamp) -> (u64, Arc<Registered>) {
+    fn register(&self, timestamp: Timestamp, transaction: bool) -> (u64, Arc<Registered>) {
         let mut registry = self.snapshots.lock();
         let world = self.world();
         let registered = Registered {
@@ -116,6 +133,8 @@ impl Engine {
             taken_nanos: self.time.monotonic_nanos(),
             refused: Vec::new(),
             keyspaces_below: world.keyspaces().last().map_or(KeyspaceId(0), |last| KeyspaceId(last.core.id.0 + 1)),
+            transaction,
+            confirmed: AtomicBool::new(false),
             dropped: Mutex::new(Vec::new()),
         };
         registry.enter(registered)
@@ -128,12 +147,38 @@ impl Snapshot {
         let engine = session.engine();
         loop {
             let last = engine.current.horizon().last_timestamp;
-            let snapshot = Self::registered(session, last, engine.now(last));
+            let snapshot = Self::registered(session, last, engine.now(last), false);
             // A merge may have raised a floor between the two; then newer commits are there as well.
-            if snapshot.floors().all(|(_, floor)| floor <= last) {
+            if snapshot.is_above_floors() {
                 return snapshot;
             }
         }
+    }
+
+    /// At the last timestamp, for a transaction: no commit comes in at or below it while it lives.
+    pub(crate) fn of_transaction(session: &Arc<Session>) -> Self {
+        let engine = session.engine();
+        loop {
+            // Late commits look for transactions under this lock. One that was reserved before is seen, or waited for.
+            let late = engine.options.late_commits.then(|| engine.commit.lock());
+            let reserved = late.as_ref().map(|state| state.last_late);
+            let last = engine.current.horizon().last_timestamp;
+            let snapshot = Self::registered(session, last, engine.now(last), true);
+            drop(late);
+            if let Some(reserved) = reserved {
+                engine.in_flight.wait_published(reserved, &engine.current.published);
+            }
+            if snapshot.is_above_floors() {
+                return snapshot;
+            }
+        }
+    }
+
+    /// Whether no floor was above it when it was registered.
+    fn is_above_floors(&self) -> bool {
+        let above = self.floors().all(|(_, floor)| floor <= self.timestamp());
+        self.shared.registered.confirmed.store(above, Ordering::SeqCst);
+        above
     }
 
     /// At `timestamp`, if a keyspace still has it.
@@ -143,9 +188,10 @@ impl Snapshot {
         if timestamp > last {
             return Err(Error::FutureTimestamp { requested: timestamp, last });
         }
-        let snapshot = Self::registered(session, timestamp, timestamp);
+        let snapshot = Self::registered(session, timestamp, timestamp, false);
         let refused: Vec<_> = snapshot.floors().filter(|(_, floor)| *floor > timestamp).collect();
         if refused.is_empty() {
+            snapshot.shared.registered.confirmed.store(true, Ordering::SeqCst);
             return Ok(snapshot);
         }
         if refused.len() == snapshot.floors().count() {
@@ -155,8 +201,8 @@ impl Snapshot {
         Ok(snapshot.refusing(refused))
     }
 
-    fn registered(session: &Arc<Session>, timestamp: Timestamp, now: Timestamp) -> Self {
-        let (number, registered) = session.engine().register(timestamp);
+    fn registered(session: &Arc<Session>, timestamp: Timestamp, now: Timestamp, transaction: bool) -> Self {
+        let (number, registered) = session.engine().register(timestamp, transaction);
         Self { shared: Arc::new(Shared { session: Arc::clone(session), number, registered, now }) }
     }
 
@@ -176,6 +222,8 @@ impl Snapshot {
             taken_nanos: registered.taken_nanos,
             refused,
             keyspaces_below: registered.keyspaces_below,
+            transaction: false,
+            confirmed: AtomicBool::new(true),
             dropped: Mutex::new(registered.dropped.lock().clone()),
         });
         drop(registry);
@@ -193,6 +241,16 @@ impl Snapshot {
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
         self.shared.registered.timestamp
+    }
+
+    /// What it sees of a key.
+    pub(super) fn version(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<StoredVersion>> {
+        self.target(keyspace)?.version(key, self.at_time())
+    }
+
+    /// What it compares expiries with.
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.now
     }
 
     fn at_time(&self) -> At {

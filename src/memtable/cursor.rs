@@ -5,7 +5,7 @@
 //! above the fixed sequence, and passed over.
 
 use crate::sync::Arc;
-use crate::version::{Fragment, KeyCursor, Sequence, Stamp, VersionRef};
+use crate::version::{Fragment, Hidden, KeyCursor, Sequence, Stamp, VersionRef};
 use crate::{Result, Timestamp};
 
 use super::Memtable;
@@ -196,6 +196,25 @@ impl KeyCursor for MemtableCursor {
         let stamp = piece.at(timestamp);
         self.piece = Some(piece);
         Ok(stamp)
+    }
+
+    fn hidden_around(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Hidden>> {
+        self.covering(key, timestamp)?;
+        Ok(self.piece.as_ref().and_then(|piece| Hidden::by(piece, timestamp)))
+    }
+
+    fn pass_over(&mut self, hidden: &Hidden, forward: bool) -> Result<bool> {
+        if self.memtable.max_timestamp() >= hidden.older_than {
+            return Ok(false);
+        }
+        if !forward {
+            self.stand_on(self.backward_from(self.memtable.points.around(Place::before(&hidden.start)).0));
+        } else if let Some(end) = &hidden.end {
+            self.seek(end)?;
+        } else {
+            self.stand_on(None);
+        }
+        Ok(true)
     }
 
     fn may_cover(&self) -> bool {

@@ -100,9 +100,32 @@ impl Memtable {
         None
     }
 
+    /// The timestamp of the newest visible version of `key`. Range tombstones are not looked at.
+    pub(crate) fn newest_timestamp(&self, key: &[u8], visible: Sequence) -> Option<Timestamp> {
+        let mut entry = self.points.first_from(Place::newest_at(key, Timestamp::MAX))?;
+        while entry.key() == key {
+            if entry.sequence() <= visible {
+                return Some(entry.timestamp());
+            }
+            entry = entry.next()?;
+        }
+        None
+    }
+
     /// The newest visible range tombstone over `key` at or below `timestamp`.
     pub(crate) fn covering(&self, key: &[u8], timestamp: Timestamp, visible: Sequence) -> Option<Stamp> {
         self.ranges.covering(key, timestamp, visible)
+    }
+
+    /// A key from `start` up to, and without, `end` that a visible range tombstone above `timestamp` covers, and that one's
+    /// timestamp.
+    pub(crate) fn range_tombstone_within(
+        &self,
+        (start, end): (&[u8], Option<&[u8]>),
+        timestamp: Timestamp,
+        visible: Sequence,
+    ) -> Option<(Box<[u8]>, Timestamp)> {
+        self.ranges.within((start, end), timestamp, visible)
     }
 
     /// All visible range tombstones; of equal timestamps the later only.

@@ -99,6 +99,27 @@ impl Ranges {
         if piece.contains(key) { piece.at(timestamp, visible) } else { None }
     }
 
+    /// See [`Memtable::range_tombstone_within`](super::Memtable::range_tombstone_within).
+    pub(super) fn within(
+        &self,
+        (start, end): (&[u8], Option<&[u8]>),
+        timestamp: Timestamp,
+        visible: Sequence,
+    ) -> Option<(Box<[u8]>, Timestamp)> {
+        if self.is_empty() {
+            return None;
+        }
+        let newer = |piece: &Piece| piece.at(Timestamp::MAX, visible).map(|s| s.timestamp).filter(|at| *at > timestamp);
+        let pieces = self.pieces.read();
+        let around = pieces.range::<[u8], _>((Bound::Unbounded, Bound::Included(start))).next_back();
+        if let Some(found) = around.filter(|(_, piece)| piece.contains(start)).and_then(|(_, piece)| newer(piece)) {
+            return Some((start.into(), found));
+        }
+        let behind = pieces.range::<[u8], _>((Bound::Excluded(start), Bound::Unbounded));
+        let mut behind = behind.take_while(|(from, _)| end.is_none_or(|end| &***from < end));
+        behind.find_map(|(from, piece)| Some((Box::from(&**from), newer(piece)?)))
+    }
+
     /// The piece around `key` as a view sees it; between pieces it has no stamps. What comes later cuts it smaller, but
     /// changes nothing that the view sees.
     pub(super) fn around(&self, key: &[u8], visible: Sequence) -> Fragment {

@@ -113,25 +113,59 @@ impl<S: KeyCursor> AsOfCursor<S> {
     }
 
     fn settle_forward(&mut self) -> Result<()> {
+        let mut patience = Patience::default();
         while self.keys.key().is_some_and(|key| !above(key, &self.upper)) {
             self.live = self.keys.is_live_at(self.timestamp, self.now)?;
             if self.live {
                 break;
             }
-            self.keys.next()?;
+            if !patience.has_ended(|| self.keys.pass_over_hidden(self.timestamp))? {
+                self.keys.next()?;
+            }
         }
         Ok(())
     }
 
     fn settle_backward(&mut self) -> Result<()> {
+        let mut patience = Patience::default();
         while self.keys.key().is_some_and(|key| !below(key, &self.lower)) {
             self.live = self.keys.is_live_at(self.timestamp, self.now)?;
             if self.live {
                 break;
             }
-            self.keys.prev()?;
+            if !patience.has_ended(|| self.keys.pass_over_hidden(self.timestamp))? {
+                self.keys.prev()?;
+            }
         }
         Ok(())
+    }
+}
+
+/// How many keys that are not live are stepped over before it is tried to pass over all that a range tombstone hides,
+/// which costs about as much as so many steps; and after one in vain.
+struct Patience {
+    stepped: u32,
+    until: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { stepped: 0, until: 4 }
+    }
+}
+
+impl Patience {
+    /// Tries `pass_over` if it is time for it, and says whether that moved anything.
+    fn has_ended(&mut self, pass_over: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        self.stepped = self.stepped.saturating_add(1);
+        if self.stepped < self.until {
+            return Ok(false);
+        }
+        let passed = pass_over()?;
+        if !passed {
+            self.until = self.stepped.saturating_mul(2);
+        }
+        Ok(passed)
     }
 }
 

@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 
 use super::heap::SourceHeap;
 use super::lookup::Lookup;
-use crate::version::{KeyCursor, ValueRef};
+use crate::version::{Hidden, KeyCursor, ValueRef};
 use crate::{Result, Timestamp};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,46 @@ impl<S: KeyCursor> MergingCursor<S> {
         }
         self.live = found?;
         Ok(self.live.is_some())
+    }
+
+    /// From a key that is not live at `timestamp`: moves sources past the keys that a range tombstone hides there, where
+    /// they can be told from outside to have nothing newer. Says whether any moved; the current key may be the same then.
+    pub(crate) fn pass_over_hidden(&mut self, timestamp: Timestamp) -> Result<bool> {
+        if !self.covers || self.on_key.is_empty() {
+            return Ok(false);
+        }
+        let passed = self.pass_over(timestamp);
+        if !matches!(passed, Ok(false)) {
+            self.live = None;
+            self.on_key.clear();
+        }
+        if passed? {
+            self.others.clear();
+            for index in 0..self.sources.len() {
+                self.enqueue(index);
+            }
+            self.take_next();
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn pass_over(&mut self, timestamp: Timestamp) -> Result<bool> {
+        self.copy_key();
+        let mut newest: Option<Hidden> = None;
+        for source in self.sources.iter_mut().filter(|source| source.may_cover()) {
+            let hidden = source.hidden_around(&self.key_copy, timestamp)?;
+            let beats = |other: &Hidden| newest.as_ref().is_none_or(|newest| newest.older_than < other.older_than);
+            newest = hidden.filter(beats).or(newest);
+        }
+        let Some(hidden) = newest else { return Ok(false) };
+        let mut passed = false;
+        for source in &mut self.sources {
+            if source.key().is_some_and(|key| hidden.contains(key)) {
+                passed |= source.pass_over(&hidden, self.direction == Direction::Forward)?;
+            }
+        }
+        Ok(passed)
     }
 
     /// The value of the current key, if it was asked for and is live.

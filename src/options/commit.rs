@@ -17,6 +17,8 @@ pub struct CommitOptions {
     pub(crate) at: Option<Timestamp>,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) durability: Option<Durability>,
+    /// Makes the commit fail with `KeyNotFound` once that time has come: it writes a value again that expires then.
+    pub(crate) live_until: Option<Timestamp>,
 }
 
 impl CommitOptions {
@@ -34,8 +36,29 @@ impl CommitOptions {
         self
     }
 
-    /// Makes the commit fail with `Conflict`, and leave no trace, if a key that the batch writes or names as read has a
-    /// version above `start`.
+    /// Makes the commit fail with `Conflict`, and leave no trace, if a key that the batch writes, or one that it names as
+    /// read ([`WriteBatch::read`](crate::WriteBatch::read)), alone or in a range, has a version above `start`; a tombstone,
+    /// a range delete and an expired version are versions. Check and commit are one step: of several commits with the same
+    /// start on the same key one succeeds.
+    ///
+    /// ```
+    /// # use strandline::{CommitOptions, Db, Error, MemFs, Options, WriteBatch};
+    /// # let db = Options::new().fs(MemFs::new()).open("db")?;
+    /// # let stock = db.keyspace("stock")?;
+    /// stock.put("apples", "3")?;
+    /// let start = db.last_timestamp();
+    /// let seen = stock.get("apples")?;
+    /// stock.put("apples", "2")?; // Somebody else.
+    /// let mut batch = WriteBatch::new();
+    /// batch.put(&stock, "apples", "9");
+    /// assert!(matches!(db.commit_with(batch, CommitOptions::new().started_at(start)), Err(Error::Conflict { .. })));
+    /// # assert_eq!(seen.as_deref(), Some(&b"3"[..]));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// A start below the floor of a keyspace that the batch touches is `BelowRetained`, unless a snapshot or transaction
+    /// at or below it lives; above both the last and the closed timestamp `FutureTimestamp`. What it costs: nothing where no
+    /// memtable or table has anything above the start; else a lookup in those for each key, and a walk over each range.
     pub fn started_at(mut self, start: Timestamp) -> Self {
         self.started_at = Some(start);
         self

@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use super::{Caching, Level, Table, TableCursor};
 use crate::sync::Arc;
-use crate::version::{KeyCursor, RangeTombstones, Stamp, ValueRef, VersionRef};
+use crate::version::{Hidden, KeyCursor, RangeTombstones, Stamp, ValueRef, VersionRef};
 use crate::{Result, Timestamp};
 
 /// A cursor over tables in key order that do not overlap (T3). Opens a table when it comes to it.
@@ -212,6 +212,51 @@ impl KeyCursor for RunCursor {
             None => self.covering.insert((place, table.reader()?.range_tombstones().clone(), 0)),
         };
         Ok(ranges.covering_near(hint, key, timestamp))
+    }
+
+    fn hidden_around(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Hidden>> {
+        let Some(table) = self.tables.get(self.table_at(key)).filter(|table| table.meta().contains(key)) else {
+            return Ok(None);
+        };
+        if table.meta().range_tombstones == 0 || table.meta().min_timestamp > timestamp {
+            return Ok(None);
+        }
+        Ok(table.reader()?.range_tombstones().find(key).and_then(|fragment| Hidden::by(fragment, timestamp)))
+    }
+
+    fn pass_over(&mut self, hidden: &Hidden, forward: bool) -> Result<bool> {
+        let Some((place, _)) = self.current else { return Ok(false) };
+        let is_older =
+            |place: usize| self.tables.get(place).is_some_and(|table| table.meta().max_timestamp < hidden.older_than);
+        if !is_older(place) {
+            return Ok(false);
+        }
+        if forward {
+            // The first table that holds something newer, or that does not end within the range.
+            let ends_within =
+                |table: &Arc<Table>| hidden.end.as_ref().is_none_or(|end| !table.meta().upper.admits(end));
+            let within = |place: &usize| is_older(*place) && self.tables.get(*place).is_some_and(ends_within);
+            let left = (place..self.tables.len()).take_while(within).count();
+            let (first, end) = (place + left, hidden.end.as_deref().filter(|_| is_older(place + left)));
+            self.to(first..self.tables.len(), |cursor| match end {
+                Some(end) => cursor.seek(end),
+                None => cursor.seek_to_first(),
+            })?;
+        } else {
+            let starts_within = |table: &Arc<Table>| table.meta().smallest >= hidden.start;
+            let within = |place: &usize| is_older(*place) && self.tables.get(*place).is_some_and(starts_within);
+            let left = (0..=place).rev().take_while(within).count();
+            let last = (place + 1).saturating_sub(left);
+            let start = last.checked_sub(1).filter(|place| is_older(*place)).map(|_| &*hidden.start);
+            self.to((0..last).rev(), |cursor| match start {
+                Some(start) => {
+                    cursor.seek_for_prev(start)?;
+                    if cursor.key() == Some(start) { cursor.prev() } else { Ok(()) }
+                }
+                None => cursor.seek_to_last(),
+            })?;
+        }
+        Ok(true)
     }
 
     fn may_cover(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What every source of versions offers: a position on a key, and from there the versions of that key.
 
-use super::{Stamp, ValueRef, VersionRef};
+use super::{Hidden, Stamp, ValueRef, VersionRef};
 use crate::{Result, Timestamp};
 
 /// A cursor over one source (a memtable, a table, a level), by key: a key with many versions is one position.
@@ -45,6 +45,19 @@ pub(crate) trait KeyCursor {
     /// The newest range tombstone of this source that covers `key`, at or below `timestamp`. `key` need not be the
     /// current one; calls with neighbouring keys are cheap.
     fn covering(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Stamp>>;
+
+    /// The same, with the range around `key` that it hides.
+    fn hidden_around(&mut self, key: &[u8], timestamp: Timestamp) -> Result<Option<Hidden>> {
+        let _ = (key, timestamp);
+        Ok(None)
+    }
+
+    /// Moves past the keys that `hidden` hides, forward or backward, as far as the source can tell without looking at
+    /// them that all it has of them is older; says whether the position moved. It stands on a hidden key.
+    fn pass_over(&mut self, hidden: &Hidden, forward: bool) -> Result<bool> {
+        let _ = (hidden, forward);
+        Ok(false)
+    }
 
     /// Whether the source has any range tombstone; asked once, when a merge is made. `false` spares every call of
     /// [`covering`](Self::covering).

@@ -12,7 +12,7 @@ mod tombstones;
 pub(crate) use cursor::KeyCursor;
 #[cfg(any(test, fuzzing))]
 pub(crate) use tombstones::fragment;
-pub(crate) use tombstones::{Fragment, RangeTombstone, RangeTombstones};
+pub(crate) use tombstones::{Fragment, Hidden, RangeTombstone, RangeTombstones};
 
 use crate::slice::Owner;
 use crate::{Slice, Timestamp};

@@ -33,6 +33,27 @@ impl Fragment {
     }
 }
 
+/// A range of keys of which nothing older than a timestamp can be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    pub(crate) start: Slice,
+    /// Exclusive; `None`: to the last key.
+    pub(crate) end: Option<Slice>,
+    pub(crate) older_than: Timestamp,
+}
+
+impl Hidden {
+    /// By the newest tombstone of a fragment at or below `timestamp`.
+    pub(crate) fn by(fragment: &Fragment, timestamp: Timestamp) -> Option<Self> {
+        let older_than = fragment.at(timestamp)?.timestamp;
+        Some(Self { start: fragment.start.clone(), end: fragment.end.clone(), older_than })
+    }
+
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        *self.start <= *key && self.end.as_deref().is_none_or(|end| key < end)
+    }
+}
+
 /// The fragments of one source in key order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RangeTombstones {

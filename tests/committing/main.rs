@@ -466,13 +466,3 @@ fn an_unlogged_batch_becomes_durable_whole_whichever_of_its_keyspaces_is_flushed
         assert_eq!(found, [true, true], "{n}: flushed with the other, in one edit");
     }
 }
-
-#[test]
-fn conditions_are_refused_until_they_are_built_and_never_ignored() {
-    let db = small(&MemFs::new()).open("db").unwrap();
-    let keyspace = manual(&db, "k");
-    keyspace.put("k", "1").unwrap();
-    let result = db.commit_with(put(&keyspace, "k", "2"), CommitOptions::new().started_at(0));
-    assert!(is_invalid(result) || keyspace.get("k").unwrap().unwrap() == "1");
-    assert_eq!(keyspace.get("k").unwrap().unwrap(), "1");
-}

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod disk_full;
 pub mod faults;
 pub mod fuzzing;
+pub mod isolation;
 pub mod jobs;
 pub mod kills;
 pub mod ledger;
@@ -37,6 +38,7 @@ pub fn programs() -> Vec<(Box<dyn Program>, u32)> {
         (Box::new(power_cuts::PowerCuts::default()), 30),
         (Box::new(busy_cuts::BusyCuts), 10),
         (Box::new(stress::Stress), 10),
+        (Box::new(isolation::Isolation), 10),
         (Box::new(kills::Kills::default()), 20),
         (Box::new(faults::Faults), 20),
         (Box::new(disk_full::DiskFull), 10),

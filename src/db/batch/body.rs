@@ -31,6 +31,17 @@ impl Body {
         }
     }
 
+    /// All of it, shared; what was copied is from then on.
+    pub(crate) fn share_all(&mut self) -> Bytes {
+        if let Self::Copied(body) = self {
+            *self = Self::Shared(std::mem::take(body).into());
+        }
+        match self {
+            Self::Shared(body) => body.clone(),
+            Self::Copied(body) => Bytes::copy_from_slice(body),
+        }
+    }
+
     /// Gives its memory to the thread's next batch, if nothing shares it.
     pub(crate) fn recycle(self) {
         if let Self::Copied(mut body) = self

@@ -109,7 +109,9 @@ fn reads_name_keyspaces_and_are_no_operations() {
     batch.push_read(&B, b"carol");
     batch.push_read_range(&A, b"a".to_vec()..=b"f".to_vec());
     assert_eq!((batch.len(), batch.is_empty()), (0, true));
-    assert_eq!(batch.keyspaces.as_slice(), [KeyspaceId(1), KeyspaceId(300)]);
+    assert!(batch.keyspaces.as_slice().is_empty(), "nothing is written there");
+    assert_eq!(batch.reads.keyspaces.as_slice(), [KeyspaceId(1), KeyspaceId(300)]);
+    assert_eq!((batch.reads.keys.len(), batch.reads.ranges.len()), (1, 1));
 }
 
 // S10
