@@ -133,9 +133,9 @@ mod timestamp;
 mod version;
 
 pub use db::{
-    Change, Changes, Cursor, Db, History, Isolation, Iter, KeyRange, Keyspace, KeyspaceMetrics, LevelMetrics, LostFile,
-    LostTable, ManifestFound, Metrics, RepairReport, RepairedKeyspace, Savepoint, Snapshot, SnapshotMetrics,
-    Transaction, TransactionIter, VerifyReport, WriteBatch,
+    Change, Changes, Cursor, Db, Event, History, Isolation, Iter, KeyRange, Keyspace, KeyspaceMetrics, LevelMetrics,
+    LostFile, LostTable, ManifestFound, Metrics, RepairReport, RepairedKeyspace, Savepoint, Snapshot, SnapshotMetrics,
+    Subscription, Transaction, TransactionIter, VerifyReport, WriteBatch,
 };
 pub use error::{Error, Result};
 pub use format::codec::Compression;

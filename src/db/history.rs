@@ -98,6 +98,18 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// Goes on behind `last`, which another walk over the same range of time has given: what lies before it is not read
+    /// again. To be called before the first item is taken.
+    #[must_use]
+    pub fn resume_after(mut self, last: &Change) -> Self {
+        if let Some(inner) = &mut self.0.inner {
+            inner.resume_after(last);
+        }
+        self
+    }
+}
+
 /// The range tombstones of every source, as [`read::sources`] numbers them.
 fn ranges(version: &KeyspaceVersion, memtables: &[&Arc<Mem>], visible: Sequence) -> Result<Vec<SourceRanges>> {
     let memtables = memtables.iter().map(|mem| Ok(vec![Arc::new(mem.entries.range_tombstones(visible))]));

@@ -43,6 +43,7 @@ mod retention;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 mod snapshot;
+mod subscription;
 mod transaction;
 mod verify;
 mod world;
@@ -55,6 +56,7 @@ pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics, SnapshotMetrics};
 pub use range::KeyRange;
 pub use repair::{LostFile, LostTable, ManifestFound, RepairReport, RepairedKeyspace};
 pub use snapshot::Snapshot;
+pub use subscription::{Event, Subscription};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionIter};
 pub use verify::VerifyReport;
 
@@ -215,6 +217,15 @@ impl Db {
     pub fn snapshot_at(&self, timestamp: Timestamp) -> Result<Snapshot> {
         self.engine().check_open()?;
         Snapshot::at(&self.session, timestamp)
+    }
+
+    /// Every change from timestamp `from` on: what is retained, then what is committed, in all keyspaces that keep history.
+    ///
+    /// # Errors
+    /// `BelowRetained` if the floor of such a keyspace is at or above `from`, `Closed`.
+    pub fn subscribe(&self, from: Timestamp) -> Result<Subscription> {
+        self.engine().check_open()?;
+        Subscription::new(&self.session, from)
     }
 
     // ---- retention and care ----

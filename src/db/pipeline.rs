@@ -16,6 +16,7 @@
 //! published.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::current::{Horizon, Published};
 use crate::options::Clock;
@@ -234,6 +235,14 @@ impl InFlight {
             self.moved.wait(&mut queue);
         }
         queue.wait_applied -= 1;
+    }
+
+    /// Waits until something was published, if `done` does not say that there is no need to, or for so long.
+    pub(crate) fn wait_moved(&self, longest: Duration, done: impl Fn() -> bool) {
+        let mut queue = self.queue.lock();
+        if !done() {
+            self.moved.wait_for(&mut queue, longest);
+        }
     }
 
     /// Waits until no commit is on its way: each is published or abandoned.

@@ -4,6 +4,7 @@
 //! range delete is given where it starts, before the points there, as pieces that are disjoint for its timestamp and
 //! cover exactly what was deleted then: neighbouring pieces of the sources are joined as far as they touch.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::MergingCursor;
@@ -44,6 +45,33 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The key, or where the range begins.
+    #[must_use]
+    pub fn key(&self) -> &Slice {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } | Self::DeleteRange { start: key, .. } => key,
+        }
+    }
+
+    /// When it was committed.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        match self {
+            Self::Put { timestamp, .. } | Self::Delete { timestamp, .. } | Self::DeleteRange { timestamp, .. } => {
+                *timestamp
+            }
+        }
+    }
+
+    /// As changes are ordered: by key, range deletes before points, newer ones first.
+    fn order(&self, other: &Self) -> Ordering {
+        let is_point = |change: &Self| !matches!(change, Self::DeleteRange { .. });
+        let by_time = || other.timestamp().cmp(&self.timestamp());
+        self.key().cmp(other.key()).then_with(|| is_point(self).cmp(&is_point(other))).then_with(by_time)
+    }
+}
+
 /// An iterator over the changes at or between two timestamps.
 pub(crate) struct Changes<S> {
     keys: MergingCursor<S>,
@@ -55,6 +83,8 @@ pub(crate) struct Changes<S> {
     piece: Option<Piece>,
     /// How many stamps of the piece were looked at.
     looked_at: usize,
+    /// Nothing up to it is given.
+    behind: Option<Change>,
     /// The range deletes that were given and reach beyond the start of the piece.
     given: BTreeMap<Timestamp, Option<Slice>>,
     from: Timestamp,
@@ -74,6 +104,7 @@ impl<S: KeyCursor> Changes<S> {
             piece: ranges.next_piece(),
             ranges,
             looked_at: 0,
+            behind: None,
             given: BTreeMap::new(),
             from,
             to,
@@ -81,11 +112,40 @@ impl<S: KeyCursor> Changes<S> {
         }
     }
 
+    /// Goes on behind a change of the same range of time; nothing before is read, but for range deletes. To be called
+    /// before the first step.
+    pub(crate) fn resume_after(&mut self, last: &Change) {
+        self.behind = Some(last.clone());
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let Some(behind) = &self.behind else { return self.keys.seek_to_first() };
+        let from = behind.key().clone();
+        // Range deletes that start before are given, and reach as far as they do.
+        while self.piece.as_ref().is_some_and(|piece| piece.start < from) {
+            while self.next_range().is_some() {}
+            self.piece = self.ranges.next_piece();
+            self.looked_at = 0;
+        }
+        self.keys.seek(&from)
+    }
+
     fn advance(&mut self) -> Result<Option<Change>> {
         if !self.started {
             self.started = true;
-            self.keys.seek_to_first()?;
+            self.start()?;
         }
+        loop {
+            let next = self.next_change()?;
+            let is_behind = |change: &Change| self.behind.as_ref().is_none_or(|last| last.order(change).is_lt());
+            if next.as_ref().is_none_or(is_behind) {
+                self.behind = None;
+                return Ok(next);
+            }
+        }
+    }
+
+    fn next_change(&mut self) -> Result<Option<Change>> {
         loop {
             // The current piece is the first one that does not end by the current key.
             while let Some(piece) = &self.piece {

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn the_power_goes_at_every_kind_of_call() {
         let (mut called, mut failed) = (Kinds::new(), Kinds::new());
-        for seed in 1..120 {
+        for seed in 1..160 {
             let life = PowerCuts::default().live(seed, &mut Counts::default());
             called.extend(&life.places.called);
             failed.extend(&life.places.failed);

@@ -40,6 +40,10 @@ impl Keys {
         }
     }
 
+    pub fn one(key: &Key) -> Self {
+        Self::Between(Bound::Included(key.clone()), Bound::Included(key.clone()))
+    }
+
     /// From a key, included, to another, excluded (`None`: no end); `None` if there is nothing between.
     pub fn half_open(&self) -> Option<(Key, Option<Key>)> {
         let behind = |key: &Key| [key, &b"\0"[..]].concat();
@@ -202,6 +206,20 @@ impl Space {
         changed.values_mut().for_each(|pieces| *pieces = union(std::mem::take(pieces)));
         changed.retain(|_, pieces| !pieces.is_empty());
         changed
+    }
+
+    /// Whether anything was committed above `start` to any of these keys, or a range delete that has keys with them in
+    /// common.
+    pub fn changed_since(&self, start: Timestamp, keys: &Keys) -> bool {
+        let Some((first, end)) = keys.half_open() else { return false };
+        let is_above = |points: &BTreeMap<Timestamp, (u64, Version)>| points.range(start + 1..).next().is_some();
+        let overlaps = |range: &&RangeDelete| {
+            range.keys.half_open().is_some_and(|(from, to)| {
+                end.as_ref().is_none_or(|end| from < *end) && to.as_ref().is_none_or(|to| first < *to)
+            })
+        };
+        self.points.iter().any(|(key, points)| keys.contains(key) && is_above(points))
+            || self.ranges.iter().filter(|range| range.timestamp > start).any(|range| overlaps(&range))
     }
 
     /// Every key that was ever written, whether there is anything left of it or not.

@@ -1,5 +1,7 @@
 //! Commits: what is drawn, what must be refused, and which timestamp must come back.
 
+use std::ops::Bound;
+
 use rand::RngExt;
 use strandline::{Clock, CommitOptions, Durability, Error, Keyspace, Retention, Time, Timestamp, WriteBatch};
 
@@ -7,6 +9,15 @@ use super::model::{Commit, Keys, Write};
 use super::runner::Runner;
 use super::settings::{chance, pick, shown};
 use crate::random::Random;
+
+/// What a commit depends on.
+struct Condition {
+    start: Timestamp,
+    /// What was read, and in which keyspace.
+    reads: Vec<(usize, Keys)>,
+    /// Whether the model has anything above the start.
+    broken: bool,
+}
 
 /// What must become of a commit.
 enum Verdict {
@@ -52,6 +63,17 @@ impl Runner {
         for (space, write) in &writes {
             add(&mut batch, &self.handles[space], write);
         }
+        let condition = self.some_condition(&[one, other], &writes);
+        for (space, keys) in condition.iter().flat_map(|condition| &condition.reads) {
+            match keys {
+                Keys::Between(start, end) => batch.read_range(&self.handles[space], (start.clone(), end.clone())),
+                Keys::Prefix(_) => {
+                    let (start, end) = keys.half_open().unwrap_or_default();
+                    let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+                    batch.read_range(&self.handles[space], (Bound::Included(start), end));
+                }
+            }
+        }
         let spoilt = chance(&mut self.random, 1, 100);
         if spoilt {
             batch.put(&self.handles[&one], vec![0; 65_536], "");
@@ -60,10 +82,20 @@ impl Runner {
         let mut options = CommitOptions::new();
         options = at.map_or(options.clone(), |at| options.at(at));
         options = durability.map_or(options.clone(), |durability| options.durability(durability));
-        let verdict = self.verdict(at, &writes);
-        self.log.add(format!("commit at {at:?}, {in_force:?}: {}", describe(&writes)));
+        if let Some(condition) = &condition {
+            options = options.started_at(condition.start);
+        }
+        let start = condition.as_ref().map(|condition| condition.start);
+        let touched: Vec<usize> = writes
+            .iter()
+            .map(|(space, _)| *space)
+            .chain(condition.iter().flat_map(|condition| condition.reads.iter().map(|(space, _)| *space)))
+            .collect();
+        let verdict = self.verdict(at, &touched);
+        let on = condition.as_ref().map(|condition| format!(", started at {} {:?}", condition.start, condition.reads));
+        self.log.add(format!("commit at {at:?}{}, {in_force:?}: {}", on.unwrap_or_default(), describe(&writes)));
         let before = self.earliest_next();
-        let result = if at.is_none() && durability.is_none() {
+        let result = if at.is_none() && durability.is_none() && condition.is_none() {
             self.db().commit(batch)
         } else {
             self.db().commit_with(batch, options)
@@ -71,6 +103,20 @@ impl Runner {
         match result {
             Err(Error::TooLarge { what: "key", len: 65_536, max: 65_535 }) if spoilt => {}
             _ if spoilt => panic!("a key of 65,536 bytes gave {result:?}"),
+            // At or below the start.
+            Err(Error::InvalidArgument(_)) if start.is_some_and(|start| at.is_some_and(|at| at <= start)) => {}
+            Err(Error::Conflict { start: named, found, .. }) => {
+                let broken = condition.is_some_and(|condition| condition.broken && condition.start == named);
+                assert!(broken && found > named, "a conflict with {found}, started at {named}");
+            }
+            Err(Error::BelowRetained { requested, retained }) if Some(requested) == start && requested < retained => {
+                let manual = |space: &usize| self.space(*space).retention == Retention::Manual;
+                let refused = touched.iter().any(|space| !manual(space) || self.model.manual_floor > requested);
+                assert!(refused, "a start of {requested} was refused below {retained}");
+            }
+            _ if condition.as_ref().is_some_and(|condition| condition.broken) => {
+                panic!("a conflict was not found: {result:?}")
+            }
             Ok(timestamp) => {
                 assert!(
                     matches!(verdict, Verdict::Commits | Verdict::CommitsOrBelowRetained),
@@ -196,7 +242,31 @@ impl Runner {
         }
     }
 
-    fn verdict(&self, at: Option<Timestamp>, writes: &[(usize, Write)]) -> Verdict {
+    /// Now and then a start a little back, and some reads.
+    fn some_condition(&mut self, spaces: &[usize], writes: &[(usize, Write)]) -> Option<Condition> {
+        if !chance(&mut self.random, 1, 5) {
+            return None;
+        }
+        let back = self.random.random_range(0..6.min(self.model.commits.len() + 1));
+        let commits = &self.model.commits;
+        let earlier = commits.len().checked_sub(back + 1).map_or(0, |at| commits[at].timestamp);
+        let start = earlier.min(self.model.last);
+        let mut reads = Vec::new();
+        for _ in 0..self.random.random_range(0..3) {
+            let space = pick(&mut self.random, spaces);
+            let keys = if chance(&mut self.random, 1, 2) { Keys::one(&self.some_key()) } else { self.some_keys() };
+            reads.push((space, keys));
+        }
+        let written = writes.iter().map(|(space, write)| match write {
+            Write::Put { key, .. } | Write::Delete { key } => (*space, Keys::one(key)),
+            Write::DeleteRange(keys) => (*space, keys.clone()),
+        });
+        let broken =
+            written.chain(reads.iter().cloned()).any(|(space, keys)| self.space(space).changed_since(start, &keys));
+        Some(Condition { start, reads, broken })
+    }
+
+    fn verdict(&self, at: Option<Timestamp>, touched: &[usize]) -> Verdict {
         let Some(at) = at else { return Verdict::Commits };
         if at == 0 || at == u64::MAX {
             return Verdict::InvalidArgument;
@@ -207,11 +277,11 @@ impl Runner {
         if at > self.model.last {
             return Verdict::Commits;
         }
-        if writes.iter().any(|(space, _)| at <= self.floor(*space)) {
+        if touched.iter().any(|space| at <= self.floor(*space)) {
             return Verdict::BelowRetained;
         }
-        let manual = |(space, _): &(usize, Write)| self.space(*space).retention == Retention::Manual;
-        if writes.iter().all(manual) { Verdict::Commits } else { Verdict::CommitsOrBelowRetained }
+        let manual = |space: &usize| self.space(*space).retention == Retention::Manual;
+        if touched.iter().all(manual) { Verdict::Commits } else { Verdict::CommitsOrBelowRetained }
     }
 
     /// The least timestamp that the clock may give next.

@@ -52,12 +52,19 @@ pub const MUTANTS: &[OrderMutant] = mutants![
         "src/memtable/skiplist/arena.rs": "let at = chunk.used.fetch_add(bytes, Ordering::Relaxed);" => "let at = chunk.used.load(Ordering::Relaxed);\n                chunk.used.store(at + bytes, Ordering::Relaxed);"];
     "T1: of equal timestamps the earlier arrival comes first", "shuttle", "shuttle_writers_and_readers", [
         "src/memtable/skiplist/entry.rs": "place.sequence.cmp(&self.sequence())" => "self.sequence().cmp(&place.sequence)"];
+    // Conditions.
+    "S8: what was reserved during a check is not looked at", "shuttle", "shuttle_of_conditions", [
+        "src/db/condition/mod.rs": "let found = some.iter().find_map(written);" => "let found = some.iter().find_map(written).filter(|_| reserved == 0);"];
+    "S15: a transaction does not wait for late commits on their way", "shuttle", "shuttle_nothing_comes_in", [
+        "src/db/snapshot.rs": "            if let Some(reserved) = reserved {" => "            if let Some(reserved) = reserved.filter(|reserved| *reserved == 0) {"];
+    "S15: late commits do not look for transactions", "shuttle", "shuttle_nothing_comes_in", [
+        "src/db/commit.rs": "if admitted.late && self.snapshots" => "if admitted.late && admitted.timestamp == 0 && self.snapshots"];
     // Floors.
     "R1: a snapshot looks at the floors before it registers", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
-        "src/db/snapshot.rs": "            let snapshot = Self::registered(session, last, engine.now(last));" => "            let floors = engine.world().keyspaces().iter().map(|one| one.core.floor()).max().unwrap_or(0);\n            let snapshot = Self::registered(session, last, engine.now(last));",
-        "src/db/snapshot.rs": "if snapshot.floors().all(|(_, floor)| floor <= last) {" => "if floors <= last {"];
+        "src/db/snapshot.rs": "            let snapshot = Self::registered(session, last, engine.now(last), false);" => "            let floors = engine.world().keyspaces().iter().map(|one| one.core.floor()).max().unwrap_or(0);\n            let snapshot = Self::registered(session, last, engine.now(last), false);",
+        "src/db/snapshot.rs": "then newer commits are there as well.\n            if snapshot.is_above_floors() {" => "then newer commits are there as well.\n            if floors <= last {"];
     "R1: a snapshot of a time looks at the floors before it registers", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
-        "src/db/snapshot.rs": "        let snapshot = Self::registered(session, timestamp, timestamp);\n" => "        let world = engine.world();\n        let floors = world.keyspaces().iter().map(|one| (one.core.id, one.core.floor()));\n        let refused: Vec<_> = floors.filter(|(_, floor)| *floor > timestamp).collect();\n        let snapshot = Self::registered(session, timestamp, timestamp);\n",
+        "src/db/snapshot.rs": "        let snapshot = Self::registered(session, timestamp, timestamp, false);\n" => "        let world = engine.world();\n        let floors = world.keyspaces().iter().map(|one| (one.core.id, one.core.floor()));\n        let refused: Vec<_> = floors.filter(|(_, floor)| *floor > timestamp).collect();\n        let snapshot = Self::registered(session, timestamp, timestamp, false);\n",
         "src/db/snapshot.rs": "        let refused: Vec<_> = snapshot.floors().filter(|(_, floor)| *floor > timestamp).collect();\n" => ""];
     "R1: a merge raises the floor after it has looked at the snapshots", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
         "src/db/retention.rs": "        core.raise_floor(floor, settled.log_end);\n        Ok(MergeFloor" => "        Ok(MergeFloor",
@@ -84,6 +91,7 @@ fn every_mutant_applies_and_its_tests_are_there() {
         "src/db/loom_tests.rs",
         "src/log/loom_tests.rs",
         "src/db/shuttle_tests.rs",
+        "src/db/shuttle_tests/conditions.rs",
         "src/db/shuttle_tests/floors.rs",
         "src/memtable/skiplist/loom_tests.rs",
         "src/memtable/skiplist/shuttle_tests.rs",
