@@ -46,6 +46,10 @@
 //!   not at all below ([`Error::BelowRetained`]). [`Retention`] says what moves it; only what it covers may be dropped.
 //! - A **snapshot** ([`Snapshot`]) is the state of all keyspaces at one timestamp, [now](Db::snapshot) or
 //!   [then](Db::snapshot_at). What it sees stays readable while it lives, also when the floor moves past it.
+//! - A **conditional commit** ([`CommitOptions::started_at`]) fails if what it writes, or has read, was written since. A
+//!   **transaction** ([`Db::begin`], [`Db::transact`]) reads at one time, through its own writes, and commits so; what it
+//!   is kept from seeing is its [`Isolation`].
+//! - A **subscription** ([`Db::subscribe`]) gives every change from a time on.
 //! - A **late commit** is one at or below [the last timestamp](Db::last_timestamp). It is refused unless
 //!   [`Options::late_commits`] is on; then it changes what that time was, for snapshots too, while iterators and
 //!   cursors that were made before do not see it. [`Db::close_until`] promises that none comes at or below a timestamp
@@ -73,7 +77,10 @@
 //!   present do not pass over history: old versions lie in blocks of their own. [`Keyspace::multi_get`] waits for the
 //!   memory of several keys at once.
 //! - A read as of a time searches the versions of its key by timestamp; it does not step over them.
-//! - A range delete is one tombstone, however many keys it hides, until compaction removes them.
+//! - A range delete is one tombstone, however many keys it hides, until compaction removes them. A walk over what it hides
+//!   mostly passes over it.
+//! - A condition costs nothing where nothing was committed since its start; else a lookup for each key, and a walk over each
+//!   range, in memtables and tables with anything newer. Other commits do not wait for it.
 //! - A clone of a handle or of a [`Slice`] is O(1); a snapshot looks once at each keyspace. A `Slice` of more than 30
 //!   bytes may keep the block that it lies in alive, one of more than 1 KiB its batch; an iterator keeps the
 //!   memtables and tables that it was made over.

@@ -171,6 +171,15 @@ fn a_walk_does_not_look_at_every_key_that_a_range_delete_hides() {
             cursor.prev().unwrap();
         }
         assert_eq!(cursor.entry(), None);
+        // To and fro beside what is hidden.
+        if seen.len() < 1000 {
+            cursor.seek(key(MANY / 2)).unwrap();
+            for _ in 0..3 {
+                cursor.prev().unwrap();
+                cursor.next().unwrap();
+                assert_eq!(cursor.entry().map(|(at, _)| at.to_vec()), Some(key(MANY / 2)));
+            }
+        }
         println!("{what}: {} keys, {} blocks", seen.len(), lookups() - before);
         (seen.len(), lookups() - before)
     };
@@ -186,7 +195,7 @@ fn a_walk_does_not_look_at_every_key_that_a_range_delete_hides() {
     for what in ["in a memtable", "in level 0"] {
         let (left, blocks) = cost(what);
         assert_eq!(left, 202);
-        assert!(blocks < 60, "{what}: {blocks} blocks");
+        assert!(blocks < 100, "{what}: {blocks} blocks");
         db.flush().unwrap();
     }
     db.close().unwrap();

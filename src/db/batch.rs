@@ -199,7 +199,14 @@ impl WriteBatch {
 
     pub(crate) fn push_read_range(&mut self, target: &impl Target, range: impl KeyRange) {
         let bounds = range.into_bounds();
-        if !(self.accepts(target) && self.bounds_fit(&bounds)) {
+        if self.bounds_fit(&bounds) {
+            self.note_range(target, bounds);
+        }
+    }
+
+    /// A range that was read. Its bounds are not written anywhere: they may be longer than a key can be.
+    pub(crate) fn note_range(&mut self, target: &impl Target, bounds: KeyBounds) {
+        if !self.accepts(target) {
             return;
         }
         self.reads.keyspaces.insert(KeyspaceId(target.id()));

@@ -12,7 +12,7 @@ use crate::format::DecodeError;
 use crate::log::{COMMIT, Log, LogPosition};
 use crate::manifest::KeyspaceId;
 use crate::memtable::Memtable;
-use crate::options::{CommitOptions, Durability};
+use crate::options::{CommitOptions, Durability, Rewrite};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::{RangeTombstone, Sequence, Stamp};
 use crate::{Error, Result, Slice, Timestamp};
@@ -77,12 +77,12 @@ impl Engine {
             None => self.commit.lock(),
             Some(start) => {
                 self.check_start(start, options.at)?;
-                self.lock_where(&Condition::new(start, &operations, &reads))?
+                self.lock_where(&Condition::new(start, &operations, touched, &reads))?
             }
         };
         self.check_writable()?;
-        if let Some(live_until) = options.live_until {
-            self.check_lives(live_until, &state)?;
+        if let Some(rewrite) = options.rewrite {
+            self.check_rewrite(rewrite, &state)?;
         }
         let mut found = self.find(touched, reads.keyspaces.as_slice())?;
         let admitted = self.admit(&state, found.floor, options)?;
@@ -145,12 +145,16 @@ impl Engine {
         Ok(admitted.timestamp)
     }
 
-    /// Under the commit lock: whether a value that expires has not done so.
-    fn check_lives(&self, expires_at: Timestamp, state: &CommitState) -> Result<()> {
-        if self.now(state.last_timestamp) < expires_at {
-            return Ok(());
+    /// Under the commit lock: whether a value that is written again is still what is seen, as far as that does not show
+    /// above the start.
+    fn check_rewrite(&self, rewrite: Rewrite, state: &CommitState) -> Result<()> {
+        if rewrite.expires_at.is_some_and(|expires_at| expires_at <= self.now(state.last_timestamp)) {
+            return Err(Error::KeyNotFound);
         }
-        Err(Error::KeyNotFound)
+        if state.last_late > rewrite.seen {
+            return Err(Error::Busy { reason: "something came in late".into() });
+        }
+        Ok(())
     }
 
     /// Whether a condition may name this start, for a commit at `at`.

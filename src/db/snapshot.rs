@@ -165,12 +165,13 @@ impl Snapshot {
             let last = engine.current.horizon().last_timestamp;
             let snapshot = Self::registered(session, last, engine.now(last), true);
             drop(late);
+            if !snapshot.is_above_floors() {
+                continue;
+            }
             if let Some(reserved) = reserved {
                 engine.in_flight.wait_published(reserved, &engine.current.published);
             }
-            if snapshot.is_above_floors() {
-                return snapshot;
-            }
+            return snapshot;
         }
     }
 

@@ -141,6 +141,9 @@ impl<S: KeyCursor> AsOfCursor<S> {
     }
 }
 
+/// So many keys are stepped over at first, and after each time that some were passed over.
+const FEW: u32 = 4;
+
 /// How many keys that are not live are stepped over before it is tried to pass over all that a range tombstone hides,
 /// which costs about as much as so many steps; and after one in vain.
 struct Patience {
@@ -150,7 +153,7 @@ struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { stepped: 0, until: 4 }
+        Self { stepped: 0, until: FEW }
     }
 }
 
@@ -162,9 +165,7 @@ impl Patience {
             return Ok(false);
         }
         let passed = pass_over()?;
-        if !passed {
-            self.until = self.stepped.saturating_mul(2);
-        }
+        self.until = if passed { self.stepped.saturating_add(FEW) } else { self.stepped.saturating_mul(2) };
         Ok(passed)
     }
 }

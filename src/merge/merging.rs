@@ -273,6 +273,10 @@ impl<S: KeyCursor> MergingCursor<S> {
             } else {
                 direction.seek(source, &self.key_copy)?;
             }
+            // One that has passed over what a range delete hides may stand far behind.
+            if source.key().is_some_and(|key| direction.compare(key, &self.key_copy).is_lt()) {
+                direction.seek(source, &self.key_copy)?;
+            }
             while source.key().is_some_and(|key| direction.compare(key, &self.key_copy).is_le()) {
                 direction.step(source)?;
             }

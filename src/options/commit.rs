@@ -2,6 +2,7 @@
 
 use super::Durability;
 use crate::Timestamp;
+use crate::version::Sequence;
 
 /// How one batch is committed.
 ///
@@ -17,8 +18,17 @@ pub struct CommitOptions {
     pub(crate) at: Option<Timestamp>,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) durability: Option<Durability>,
-    /// Makes the commit fail with `KeyNotFound` once that time has come: it writes a value again that expires then.
-    pub(crate) live_until: Option<Timestamp>,
+    /// It writes a value again that was read.
+    pub(crate) rewrite: Option<Rewrite>,
+}
+
+/// What a commit that writes a value again depends on, beside its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rewrite {
+    /// When the value goes: `KeyNotFound` from then on.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// It was read when commits were visible so far: `Busy` if a late one was reserved since.
+    pub(crate) seen: Sequence,
 }
 
 impl CommitOptions {
@@ -30,7 +40,7 @@ impl CommitOptions {
     /// Commits at this timestamp instead of the clock's next. `0` and `u64::MAX` are `InvalidArgument`. At or below the
     /// last timestamp the commit is late: `LateCommit` unless [`Options::late_commits`](crate::Options::late_commits)
     /// is on, and then it must be above the closed timestamp (`LateCommit`) and above the floor of every keyspace that
-    /// it touches (`BelowRetained`).
+    /// it touches (`BelowRetained`), and no transaction that started at or above it may live (`Busy`).
     pub fn at(mut self, timestamp: Timestamp) -> Self {
         self.at = Some(timestamp);
         self

@@ -8,6 +8,7 @@ mod commit;
 mod keyspace;
 
 pub use commit::CommitOptions;
+pub(crate) use commit::Rewrite;
 pub(crate) use keyspace::KeyspaceSettings;
 pub use keyspace::{KeyspaceOptions, Retention};
 

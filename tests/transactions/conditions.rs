@@ -132,6 +132,17 @@ fn starts_that_make_no_sense_are_refused() {
     assert!(matches!(db.commit_with(put(&ks, "k", "x"), started(last).at(last)), Err(Error::InvalidArgument(_))));
     db.close_until(last + 10).unwrap();
     assert!(db.commit_with(put(&ks, "k", "x"), started(last + 10)).unwrap() > last + 10);
+    // An empty range is touched too.
+    let other = db.keyspace_with("other", small(Retention::Manual)).unwrap();
+    let start = db.last_timestamp();
+    other.put("k", "1").unwrap();
+    db.retain_from(other.put("k", "2").unwrap()).unwrap();
+    let mut empty = WriteBatch::new();
+    empty.delete_range(&other, "b".."a");
+    assert!(matches!(db.commit_with(empty.clone(), started(start)), Err(Error::BelowRetained { .. })));
+    let mut empty = WriteBatch::new();
+    empty.read_range(&other, "b".."a");
+    assert!(matches!(db.commit_with(empty, started(start)), Err(Error::BelowRetained { .. })));
     // One without writes is a commit like any other.
     let start = db.last_timestamp();
     let mut reads = WriteBatch::new();

@@ -305,3 +305,39 @@ fn transact_tries_again_until_it_wins() {
     assert_eq!(ks.get("n").unwrap().unwrap(), "25");
     assert!(db.metrics().snapshots.is_empty());
 }
+
+#[test]
+fn a_key_that_cannot_be_is_missing_and_no_hindrance() {
+    let db = stepped(&MemFs::new());
+    let ks = db.keyspace_with("k", small(Retention::Latest)).unwrap();
+    let long = vec![b'x'; 70_000];
+    let mut tx = db.begin(Isolation::Serializable).unwrap();
+    assert_eq!(tx.get(&ks, &long).unwrap(), None);
+    assert_eq!(tx.range(&ks, &long[..]..).count(), 0);
+    assert_eq!(tx.range(&ks, ..&long[..]).count(), 0);
+    tx.put(&ks, "k", "v").unwrap();
+    tx.commit().unwrap();
+    // Ranges with such bounds are held against what was written all the same.
+    let mut tx = db.begin(Isolation::Serializable).unwrap();
+    assert_eq!(tx.range(&ks, ..&long[..]).count(), 1);
+    tx.put(&ks, "l", "v").unwrap();
+    let found = ks.put("m", "v").unwrap();
+    assert_eq!(conflict(tx.commit()).3, found);
+}
+
+#[test]
+fn a_transaction_ends_with_its_database() {
+    let db = stepped(&MemFs::new());
+    let ks = db.keyspace_with("k", small(Retention::Latest)).unwrap();
+    let mut tx = db.begin(Isolation::Snapshot).unwrap();
+    tx.put(&ks, "k", "v").unwrap();
+    let empty = db.begin(Isolation::Snapshot).unwrap();
+    db.close().unwrap();
+    assert!(matches!(tx.get(&ks, "k"), Err(Error::Closed)));
+    assert!(matches!(tx.put(&ks, "k", "v"), Err(Error::Closed)));
+    assert!(matches!(tx.delete(&ks, "k"), Err(Error::Closed)));
+    assert!(matches!(tx.iter(&ks).next(), Some(Err(Error::Closed))));
+    assert!(matches!(tx.commit(), Err(Error::Closed)));
+    assert!(matches!(empty.commit(), Err(Error::Closed)));
+    assert!(matches!(db.begin(Isolation::Snapshot), Err(Error::Closed)));
+}

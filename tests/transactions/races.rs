@@ -181,3 +181,30 @@ fn a_condition_is_held_against_much_that_came_meanwhile() {
     db.commit_with(WriteBatch::new(), options).unwrap();
     db.close().unwrap();
 }
+
+// Nobody is told of a transaction that is none, and what comes in late makes it try again.
+#[test]
+fn set_expiry_goes_on_beside_late_commits() {
+    let db = Options::new().fs(MemFs::new()).late_commits(true).open("db").unwrap();
+    let ks = db.keyspace_with("k", KeyspaceOptions::new().retention(Retention::Manual)).unwrap();
+    ks.put("k", "0").unwrap();
+    let done = AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=400u32 {
+                // On top of the newest, at its own time.
+                let at = ks.latest_timestamp("k").unwrap().unwrap();
+                let mut batch = WriteBatch::new();
+                batch.put(&ks, "k", n.to_string());
+                db.commit_with(batch, CommitOptions::new().at(at)).unwrap();
+            }
+            done.store(1, Ordering::Release);
+        });
+        scope.spawn(|| {
+            while done.load(Ordering::Acquire) == 0 {
+                ks.set_expiry("k", u64::MAX).unwrap();
+            }
+        });
+    });
+    db.close().unwrap();
+}

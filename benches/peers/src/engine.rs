@@ -107,6 +107,20 @@ pub trait Versions: Send + Sync {
     fn close(self: Box<Self>) -> Result<()>;
 }
 
+/// A map with optimistic transactions: they see the time when they began, and fail if somebody else has written what they
+/// write since. What is read in them is also written, so it is checked too, whatever the engine checks of reads.
+pub trait Transactions: Send + Sync {
+    /// One put; false: a conflict.
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<bool>;
+    /// Two keys read and written again; false: a conflict.
+    fn update(&self, rows: [(&[u8], &[u8]); 2]) -> Result<bool>;
+    /// How many rows there are.
+    fn rows(&self) -> Result<u64>;
+    /// Until the memtables are in tables, at least.
+    fn settle(&self) -> Result<()>;
+    fn close(self: Box<Self>) -> Result<()>;
+}
+
 impl Kind {
     pub const ALL: [Self; 8] = [
         Self::Strandline,

@@ -28,14 +28,21 @@ use crate::sync::MutexGuard;
 use crate::version::Sequence;
 use crate::{Error, Result, Timestamp};
 
-/// So many operations are compared with a condition under the commit lock; of more, those that come last.
+/// So many operations are compared with a condition under the commit lock.
 const FEW_OPERATIONS: usize = 256;
+/// Of more, so many commits at a time are compared without it.
+const FEW_COMMITS: usize = 4096;
+/// After so many rounds of that all that is left is compared under the lock: whoever commits faster than this compares
+/// waits, and not this.
+const ROUNDS: u32 = 32;
 /// Who was overtaken so often, by more than is held, has it held however much it is.
 const PATIENCE: u32 = 2;
 
 /// The keys and ranges that must have no version above `start`.
 pub(crate) struct Condition<'a> {
     pub(crate) start: Timestamp,
+    /// All that the commit touches; ascending.
+    keyspaces: Vec<KeyspaceId>,
     /// Ascending, each once.
     keys: Vec<(KeyspaceId, &'a [u8])>,
     /// Ascending, none reaching the next.
@@ -65,8 +72,8 @@ struct Found {
 }
 
 impl<'a> Condition<'a> {
-    /// Of what a batch writes and what it names as read.
-    pub(crate) fn new(start: Timestamp, operations: &'a [u8], reads: &'a Reads) -> Self {
+    /// Of what a batch writes, in the keyspaces `written`, and what it names as read.
+    pub(crate) fn new(start: Timestamp, operations: &'a [u8], written: &[KeyspaceId], reads: &'a Reads) -> Self {
         let mut keys: Vec<_> = reads.keys.iter().map(|(keyspace, key)| (*keyspace, &**key)).collect();
         let range = |&(keyspace, ref start, ref end): &'a (KeyspaceId, _, Option<_>)| {
             let (start, end): (&'a crate::Slice, Option<&'a crate::Slice>) = (start, end.as_ref());
@@ -83,7 +90,10 @@ impl<'a> Condition<'a> {
         }
         keys.sort_unstable();
         keys.dedup();
-        Self { start, keys, ranges: joined(ranges) }
+        let mut keyspaces = [written, reads.keyspaces.as_slice()].concat();
+        keyspaces.sort_unstable();
+        keyspaces.dedup();
+        Self { start, keyspaces, keys, ranges: joined(ranges) }
     }
 
     /// What a commit of these operations, at `timestamp`, writes of it.
@@ -136,6 +146,15 @@ fn joined(mut ranges: Vec<Watched<'_>>) -> Vec<Watched<'_>> {
         touches
     });
     ranges
+}
+
+/// Whether these come to few operations; does not look at more.
+fn are_few<'a>(mut commits: impl Iterator<Item = &'a RecentCommit>) -> bool {
+    let mut operations = 0;
+    commits.all(|commit| {
+        operations += commit.count;
+        operations <= FEW_OPERATIONS
+    })
 }
 
 /// Who watches what is reserved; leaves when it goes.
@@ -196,24 +215,23 @@ impl Engine {
         condition: &Condition<'_>,
         mut watcher: Watcher<'_>,
     ) -> Result<Option<MutexGuard<'_, CommitState>>> {
-        loop {
+        for round in 1.. {
             let mut state = self.commit.lock();
             let Some(since) = state.recent.since(watcher.seen) else {
                 watcher.end(&mut state);
                 return Ok(None);
             };
-            let is_last = since.clone().map(|commit| commit.count).sum::<usize>() <= FEW_OPERATIONS;
-            let some: Vec<RecentCommit> = since.take(FEW_OPERATIONS).cloned().collect();
-            let reserved = some.last().map_or(watcher.seen, |commit| commit.sequence);
             let written = |commit: &RecentCommit| condition.written_by(&commit.operations, commit.timestamp);
-            if is_last {
-                let found = some.iter().find_map(written);
+            if round >= ROUNDS || are_few(since.clone()) {
+                let found = since.clone().find_map(written);
+                let reserved = since.last().map_or(watcher.seen, |commit| commit.sequence);
                 watcher.end(&mut state);
                 let Some(found) = found else { return Ok(Some(state)) };
                 drop(state);
                 return Err(self.conflict(condition, found, reserved));
             }
-            // Faster than others commit: so fewer each time.
+            let some: Vec<RecentCommit> = since.take(FEW_COMMITS).cloned().collect();
+            let reserved = some.last().map_or(watcher.seen, |commit| commit.sequence);
             watcher.seen = reserved;
             watcher.number.into_iter().for_each(|number| state.recent.has_seen(number, reserved));
             drop(state);
@@ -221,6 +239,7 @@ impl Engine {
                 return Err(self.conflict(condition, found, reserved));
             }
         }
+        Ok(None)
     }
 
     /// The error for what was found among commits up to `reserved`. One that is not visible yet is waited for: who tries

@@ -20,7 +20,7 @@ impl Engine {
     /// (R1). The start is refused then, unless a snapshot at or below it lives, for which merges keep what is newer (R3).
     pub(super) fn check_stored(&self, condition: &Condition<'_>, visible: Sequence) -> Result<Option<Found>> {
         let world = self.world();
-        for id in condition.keyspaces() {
+        for id in condition.keyspaces.iter().copied() {
             // One that is dropped is refused when the commit is reserved.
             let Some(keyspace) = world.get(id) else { continue };
             let floor = keyspace.core.floor();
@@ -44,14 +44,6 @@ impl Engine {
 }
 
 impl<'a> Condition<'a> {
-    fn keyspaces(&self) -> impl Iterator<Item = KeyspaceId> {
-        let mut ids: Vec<_> =
-            self.keys.iter().map(|(id, _)| *id).chain(self.ranges.iter().map(|range| range.keyspace)).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids.into_iter()
-    }
-
     fn keys_in(&self, id: KeyspaceId) -> impl Iterator<Item = &'a [u8]> {
         let first = self.keys.partition_point(|(other, _)| *other < id);
         self.keys.iter().skip(first).take_while(move |(other, _)| *other == id).map(|(_, key)| *key)

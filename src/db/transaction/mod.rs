@@ -21,7 +21,7 @@ use super::batch::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use super::handle::Session;
 use super::range::{KeyBounds, prefix_bounds};
 use super::{Db, KeyRange, Keyspace, Snapshot, WriteBatch};
-use crate::options::CommitOptions;
+use crate::options::{CommitOptions, Rewrite};
 use crate::sync::{Arc, Mutex};
 use crate::{Error, Result, Slice, Timestamp};
 
@@ -112,15 +112,23 @@ impl Transaction {
     /// As [`Snapshot::get`].
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         let key = key.as_ref();
-        keyspace.belongs_to(self.session.engine())?;
+        self.check(keyspace)?;
         if let Some(write) = self.writes.get(keyspace, key) {
             return Ok(write.visible(self.snapshot.now()).cloned());
         }
         let value = self.snapshot.get(keyspace, key)?;
-        if let Some(reads) = &self.reads {
+        // What is too long for a key is in no keyspace, nor ever will be.
+        if let Some(reads) = &self.reads
+            && key.len() <= MAX_KEY_BYTES
+        {
             reads.lock().key(keyspace, key);
         }
         Ok(value)
+    }
+
+    fn check(&self, keyspace: &Keyspace) -> Result<()> {
+        self.session.engine().check_open()?;
+        keyspace.belongs_to(self.session.engine())
     }
 
     /// Whether [`get`](Self::get) gives a value. Errors as there.
@@ -188,7 +196,7 @@ impl Transaction {
         value: Option<&[u8]>,
         expires_at: Option<Timestamp>,
     ) -> Result<()> {
-        keyspace.belongs_to(self.session.engine())?;
+        self.check(keyspace)?;
         fits("key", key.len(), MAX_KEY_BYTES)?;
         fits("value", value.map_or(0, <[u8]>::len), MAX_VALUE_BYTES)?;
         self.writes.put(keyspace, key, Write { value: value.map(Slice::copy_of), expires_at });
@@ -211,7 +219,7 @@ impl Transaction {
         Err(Error::invalid("there is no such savepoint in this transaction, or no more"))
     }
 
-    /// Commits at the next timestamp, which it returns; one that writes nothing returns its start, and cannot fail.
+    /// Commits at the next timestamp, which it returns; one that writes nothing returns its start, and meets no conflict.
     ///
     /// # Errors
     /// `Conflict`: what it wrote (or, if it is serializable, read) was written by others since the start; nothing was
@@ -313,16 +321,17 @@ pub(super) fn set_expiry(
 ) -> Result<Timestamp> {
     let mut retries = 0;
     loop {
-        // As a transaction does: no late commit comes in below it, and no floor makes its start too old.
-        let snapshot = Snapshot::of_transaction(session);
+        // Late commits that are visible by then are seen. A live snapshot keeps its start from being too old.
+        let seen = session.engine().current.horizon().sequence;
+        let snapshot = Snapshot::latest(session);
         let version = snapshot.version(keyspace, key)?.ok_or(Error::KeyNotFound)?;
         let mut batch = WriteBatch::new();
         batch.put_expiring(keyspace, key, version.value.unwrap_or_default(), expires_at);
-        let options =
-            CommitOptions { live_until: version.expires_at, ..CommitOptions::new().started_at(snapshot.timestamp()) };
+        let rewrite = Some(Rewrite { expires_at: version.expires_at, seen });
+        let options = CommitOptions { rewrite, ..CommitOptions::new().started_at(snapshot.timestamp()) };
         match session.engine().commit(batch, &options) {
-            // Another one wrote it. Each time this one fails another one gets on.
-            Err(Error::Conflict { .. }) => retries += 1,
+            // Another one wrote it, or something late. Each time this one fails another one gets on.
+            Err(Error::Conflict { .. } | Error::Busy { .. }) => retries += 1,
             result => return result,
         }
         session.engine().time.sleep(pause(retries));

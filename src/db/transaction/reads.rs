@@ -41,14 +41,14 @@ impl Tracked {
         }
         for Walked { keyspace, bounds: (lower, upper), front, back, ended } in &self.walks {
             if *ended {
-                batch.read_range(keyspace, (lower.clone(), upper.clone()));
+                batch.note_range(keyspace, (lower.clone(), upper.clone()));
                 continue;
             }
             if let Some(front) = front {
-                batch.read_range(keyspace, (lower.clone(), Bound::Included(front.clone())));
+                batch.note_range(keyspace, (lower.clone(), Bound::Included(front.clone())));
             }
             if let Some(back) = back {
-                batch.read_range(keyspace, (Bound::Included(back.clone()), upper.clone()));
+                batch.note_range(keyspace, (Bound::Included(back.clone()), upper.clone()));
             }
         }
     }

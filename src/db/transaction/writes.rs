@@ -36,7 +36,7 @@ pub(super) struct Writes {
 }
 
 /// Names a savepoint, of any transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mark(u64);
 
 impl Writes {
@@ -72,7 +72,8 @@ impl Writes {
 
     /// `false`: there is no such mark.
     pub(super) fn roll_back_to(&mut self, mark: Mark) -> bool {
-        let Some(at) = self.marks.iter().position(|(other, _)| *other == mark) else { return false };
+        // They ascend.
+        let Ok(at) = self.marks.binary_search_by_key(&mark, |(mark, _)| *mark) else { return false };
         let undone = self.marks.get(at).map_or(0, |(_, undone)| *undone);
         self.marks.truncate(at + 1);
         for (id, key, before) in self.undo.drain(undone..).rev() {

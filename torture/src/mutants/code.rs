@@ -309,7 +309,7 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/table/cursor.rs": "Some(at) == place && time == timestamp" => "Some(at).is_some() && time == timestamp"];
     // What only transactions show.
     "isolation: what was reserved during a check is not looked at", "isolation", ROUNDS, [
-        "src/db/condition/mod.rs": "let found = some.iter().find_map(written);" => "let found = some.iter().find_map(written).filter(|_| reserved == 0);"];
+        "src/db/condition/mod.rs": "let found = since.clone().find_map(written);" => "let found = since.clone().find_map(written).filter(|_| round == 0);"];
     "isolation: a check does not look at what waits to be published", "isolation", ROUNDS, [
         "src/db/condition/mod.rs": "let found = self.check_stored(condition, watcher.seen)?;" => "let found = self.check_stored(condition, self.current.horizon().sequence)?;"];
     "isolation: ranges are not held against range deletes", "isolation", ROUNDS, [

@@ -54,7 +54,7 @@ pub const MUTANTS: &[OrderMutant] = mutants![
         "src/memtable/skiplist/entry.rs": "place.sequence.cmp(&self.sequence())" => "self.sequence().cmp(&place.sequence)"];
     // Conditions.
     "S8: what was reserved during a check is not looked at", "shuttle", "shuttle_of_conditions", [
-        "src/db/condition/mod.rs": "let found = some.iter().find_map(written);" => "let found = some.iter().find_map(written).filter(|_| reserved == 0);"];
+        "src/db/condition/mod.rs": "let found = since.clone().find_map(written);" => "let found = since.clone().find_map(written).filter(|_| round == 0);"];
     "S15: a transaction does not wait for late commits on their way", "shuttle", "shuttle_nothing_comes_in", [
         "src/db/snapshot.rs": "            if let Some(reserved) = reserved {" => "            if let Some(reserved) = reserved.filter(|reserved| *reserved == 0) {"];
     "S15: late commits do not look for transactions", "shuttle", "shuttle_nothing_comes_in", [

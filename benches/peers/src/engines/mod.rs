@@ -8,6 +8,8 @@
 
 #[cfg(feature = "fjall")]
 mod fjall;
+#[cfg(feature = "fjall")]
+mod fjall_transactions;
 #[cfg(feature = "lmdb")]
 mod lmdb;
 #[cfg(feature = "redb")]
@@ -15,6 +17,8 @@ mod redb;
 mod rest;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb_transactions;
 #[cfg(feature = "rocksdb")]
 mod rocksdb_versions;
 mod strandline;
@@ -27,7 +31,7 @@ mod versioned_key;
 
 use std::path::Path;
 
-use crate::engine::{Kind, Map, Result, Settings, Versions};
+use crate::engine::{Kind, Map, Result, Settings, Transactions, Versions};
 
 /// `None` where the engine is not compiled in, or is there for versions only.
 pub fn open_map(kind: Kind, dir: &Path, settings: &Settings) -> Result<Option<Box<dyn Map>>> {
@@ -63,6 +67,21 @@ pub fn open_versions(kind: Kind, dir: &Path, settings: &Settings) -> Result<Opti
         Kind::Fjall => Some(Box::new(fjall::History::open(dir, settings)?)),
         #[cfg(feature = "surrealkv")]
         Kind::SurrealKv => Some(Box::new(surrealkv::Store::open(dir, settings, true)?)),
+        _ => None,
+    })
+}
+
+/// `None` where the engine is not compiled in, or has no optimistic transactions.
+pub fn open_transactions(kind: Kind, dir: &Path, settings: &Settings) -> Result<Option<Box<dyn Transactions>>> {
+    std::fs::create_dir_all(dir)?;
+    Ok(match kind {
+        Kind::Strandline => Some(Box::new(strandline::Store::open(dir, settings)?)),
+        #[cfg(feature = "rocksdb")]
+        Kind::RocksDb => Some(Box::new(rocksdb_transactions::Store::open(dir, settings)?)),
+        #[cfg(feature = "fjall")]
+        Kind::Fjall => Some(Box::new(fjall_transactions::Store::open(dir, settings)?)),
+        #[cfg(feature = "surrealkv")]
+        Kind::SurrealKv => Some(Box::new(surrealkv::Store::open(dir, settings, false)?)),
         _ => None,
     })
 }

@@ -12,12 +12,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use strandline::{
-    Change, CommitOptions, Compression, Cursor, Db, Durability, Keyspace, KeyspaceOptions, Options, Retention,
-    WriteBatch,
+    Change, CommitOptions, Compression, Cursor, Db, Durability, Error, Isolation, Keyspace, KeyspaceOptions, Options,
+    Retention, WriteBatch,
 };
 
 use super::rest;
-use crate::engine::{Map, Reader, Result, Settings, Versions, Writer, touch};
+use crate::engine::{Map, Reader, Result, Settings, Transactions, Versions, Writer, touch};
 
 /// How long after the last commit its threads may take to find that all is quiet: they look once a second.
 const QUIET: Duration = Duration::from_millis(3200);
@@ -96,6 +96,46 @@ impl Map for Store {
 
     fn close(self: Box<Self>) -> Result<()> {
         Ok(self.db.close()?)
+    }
+}
+
+impl Transactions for Store {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<bool> {
+        let start = self.db.last_timestamp();
+        let mut batch = WriteBatch::new();
+        batch.put(&self.rows, key, value);
+        committed(self.db.commit_with(batch, CommitOptions::new().started_at(start)))
+    }
+
+    fn update(&self, rows: [(&[u8], &[u8]); 2]) -> Result<bool> {
+        let mut transaction = self.db.begin(Isolation::Snapshot)?;
+        for (key, _) in rows {
+            touch(&transaction.get(&self.rows, key)?.ok_or("a key is missing")?);
+        }
+        for (key, value) in rows {
+            transaction.put(&self.rows, key, value)?;
+        }
+        committed(transaction.commit())
+    }
+
+    fn rows(&self) -> Result<u64> {
+        Reader::scan(&mut &*self, false, u64::MAX)
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.wait_for_compactions()
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(self.db.close()?)
+    }
+}
+
+fn committed(result: strandline::Result<u64>) -> Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(Error::Conflict { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

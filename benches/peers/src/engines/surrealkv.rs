@@ -19,7 +19,7 @@ use surrealkv::{
 use tokio::runtime::Runtime;
 
 use super::rest;
-use crate::engine::{Map, Reader, Result, Settings, Versions, Writer, touch};
+use crate::engine::{Map, Reader, Result, Settings, Transactions, Versions, Writer, touch};
 
 /// The bits a key of the filter that it has by default.
 const FILTER_BITS: usize = 10;
@@ -118,6 +118,45 @@ impl Store {
 
     fn shut(self) -> Result<()> {
         Ok(self.runtime.block_on(self.tree.close())?)
+    }
+}
+
+impl Transactions for Store {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<bool> {
+        let mut transaction = self.begin()?;
+        transaction.set(key, value)?;
+        committed(self.commit(transaction))
+    }
+
+    fn update(&self, rows: [(&[u8], &[u8]); 2]) -> Result<bool> {
+        let mut transaction = self.tree.begin_with_mode(Mode::ReadWrite)?.with_durability(self.durability);
+        for (key, _) in rows {
+            touch(&transaction.get(key)?.ok_or("a key is missing")?);
+        }
+        for (key, value) in rows {
+            transaction.set(key, value)?;
+        }
+        committed(self.commit(transaction))
+    }
+
+    fn rows(&self) -> Result<u64> {
+        self.count_all(false, u64::MAX)
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.wait_for_compactions()
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.shut()
+    }
+}
+
+fn committed(result: std::result::Result<(), Error>) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Error::TransactionWriteConflict | Error::TransactionRetry) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::engine::Kind;
 
 pub fn render(group: &Group) -> String {
     let mut out = String::from("\n### Details\n");
-    for of in [Table::Writes, Table::Reads, Table::Versions, Table::Other] {
+    for of in ALL_WORK {
         let title = format!("Rates and latencies: {}", of.title().to_lowercase());
         out.push_str(&folded(&title, LATENCY, latencies(group, of)));
     }
@@ -73,7 +73,7 @@ fn latencies(group: &Group, of: Table) -> Option<String> {
     (!rows.is_empty()).then(|| table(&headers, rows))
 }
 
-const ALL_WORK: [Table; 4] = [Table::Writes, Table::Reads, Table::Versions, Table::Other];
+const ALL_WORK: [Table; 5] = [Table::Writes, Table::Reads, Table::Versions, Table::Transactions, Table::Other];
 
 fn space(group: &Group) -> Option<String> {
     let mut rows = Vec::new();
@@ -101,7 +101,7 @@ fn drains(group: &Group) -> Option<String> {
             || line.table == Table::Other
     };
     let mut rows = Vec::new();
-    for of in [Table::Writes, Table::Versions, Table::Other] {
+    for of in [Table::Writes, Table::Versions, Table::Transactions, Table::Other] {
         for line in workloads(group, of).into_iter().filter(|line| fills(line)) {
             for figures in figures(group, line) {
                 rows.push(vec![

@@ -11,6 +11,7 @@ pub enum Table {
     Writes,
     Reads,
     Versions,
+    Transactions,
     Space,
     /// Workloads that are not listed here: shown all the same.
     Other,
@@ -85,13 +86,15 @@ impl Measure {
 }
 
 impl Table {
-    pub const ALL: [Self; 5] = [Self::Writes, Self::Reads, Self::Versions, Self::Space, Self::Other];
+    pub const ALL: [Self; 6] =
+        [Self::Writes, Self::Reads, Self::Versions, Self::Transactions, Self::Space, Self::Other];
 
     pub fn title(self) -> &'static str {
         match self {
             Self::Writes => "Writes",
             Self::Reads => "Reads",
             Self::Versions => "Versions",
+            Self::Transactions => "Conditions and transactions",
             Self::Space => "Space and memory",
             Self::Other => "Other work",
         }
@@ -156,6 +159,16 @@ pub const ROWS: &[Row] = &[
         ..versions("mvcchotasof", "read it as of a random time", 0.0)
     },
     Row { measure: Measure::Total, ..versions("mvccdrop", "drop half of the history", 5.0) },
+    Row {
+        table: Table::Transactions,
+        target: Some(Target::OwnRate { workload: "fillrandom", share: 0.8 }),
+        ..write("fillconditional", "conditional commit of 1 put, no conflict, 1 thread", 0.0)
+    },
+    Row {
+        table: Table::Transactions,
+        given: Given::Nothing,
+        ..write("transactions-4", "transaction: 2 reads, 2 writes, 4 threads, little conflict", 1.5)
+    },
     Row { table: Table::Space, measure: Measure::Directory, ..write("fillrandom", "directory after fillrandom", 1.0) },
     Row {
         table: Table::Space,

@@ -7,6 +7,7 @@
 mod reads;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod versions;
 mod writes;
 
@@ -18,6 +19,7 @@ use crate::record::Record;
 use crate::{engines, git};
 
 pub use reads::Read;
+pub use transactions::TransactionWork;
 pub use versions::VersionWork;
 pub use writes::Fill;
 
@@ -52,6 +54,8 @@ pub enum Work {
     Delete,
     /// One operation for so many of the scale's keys.
     Read(u64, Read),
+    /// One operation for so many of the scale's keys.
+    Transactions(u64, TransactionWork),
     Versions(VersionWork),
     Git(git::Work),
 }
@@ -89,6 +93,10 @@ const fn read(name: &'static str, one_in: u64, read: Read) -> Workload {
     Workload { name, start: Start::Filled("fillrandom"), data: SMALL, work: Work::Read(one_in, read) }
 }
 
+const fn transactions(name: &'static str, start: Start, work: TransactionWork) -> Workload {
+    Workload { name, start, data: SMALL, work: Work::Transactions(4, work) }
+}
+
 const fn versions(name: &'static str, start: Start, work: VersionWork) -> Workload {
     Workload { name, start, data: VERSIONED, work: Work::Versions(work) }
 }
@@ -115,6 +123,8 @@ pub const ALL: &[Workload] = &[
     Workload { start: Start::CopyOf("fillrandom"), ..read("readwhilewriting", 2, Read::GetWhileWriting) },
     Workload { name: "overwrite", start: Start::CopyOf("fillrandom"), data: SMALL, work: Work::Overwrite },
     Workload { name: "deleterandom", start: Start::CopyOf("fillrandom"), data: SMALL, work: Work::Delete },
+    transactions("fillconditional", Start::Empty, TransactionWork::Fill),
+    transactions("transactions-4", Start::CopyOf("fillrandom"), TransactionWork::Update { threads: 4 }),
     fill("fillrandom-4k", LARGE, FILL),
     Workload { start: Start::Filled("fillrandom-4k"), data: LARGE, ..read("readrandom-4k", 5, GET) },
     versions("mvccfill", Start::Empty, VersionWork::Fill),
@@ -170,6 +180,11 @@ impl Workload {
             };
             engine.close()?;
             record
+        } else if let Work::Transactions(one_in, work) = self.work {
+            let Some(engine) = engines::open_transactions(kind, directory, &settings)? else { return Ok(None) };
+            let record = work.run(&run, engine.as_ref(), (scale.keys / one_in).max(1))?;
+            engine.close()?;
+            Some(record)
         } else {
             let Some(engine) = engines::open_map(kind, directory, &settings)? else { return Ok(None) };
             let record = match self.work {
@@ -177,7 +192,7 @@ impl Workload {
                 Work::Overwrite => writes::overwrite(&run, engine.as_ref())?,
                 Work::Delete => writes::delete(&run, engine.as_ref())?,
                 Work::Read(one_in, read) => read.run(&run, engine.as_ref(), (scale.keys / one_in).max(1))?,
-                Work::Versions(_) | Work::Git(_) => unreachable!("it is a map"),
+                Work::Versions(_) | Work::Git(_) | Work::Transactions(..) => unreachable!("it is a map"),
             };
             engine.close()?;
             Some(record)
