@@ -77,7 +77,10 @@ impl Engine {
             None => self.commit.lock(),
             Some(start) => {
                 self.check_start(start, options.at)?;
-                self.lock_where(&Condition::new(start, &operations, touched, &reads))?
+                match self.lock_if_newest(start) {
+                    Some(state) => state,
+                    None => self.lock_where(&Condition::new(start, &operations, touched, &reads))?,
+                }
             }
         };
         self.check_writable()?;

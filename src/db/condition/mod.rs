@@ -186,15 +186,18 @@ impl Drop for Watcher<'_> {
 }
 
 impl Engine {
+    /// The lock, if nothing is reserved above `start`: then any condition holds, and no floor is above it. Most conditions
+    /// name what was the last commit a moment ago.
+    pub(crate) fn lock_if_newest(&self, start: Timestamp) -> Option<MutexGuard<'_, CommitState>> {
+        let state = self.commit.lock();
+        (state.last_timestamp <= start).then_some(state)
+    }
+
     /// Holds a condition against everything reserved so far, and gives the lock under which it holds.
     pub(crate) fn lock_where(&self, condition: &Condition<'_>) -> Result<MutexGuard<'_, CommitState>> {
         let mut forgotten = 0;
         loop {
             let mut state = self.commit.lock();
-            // Most conditions name what was the last commit a moment ago. Floors are no higher.
-            if state.last_timestamp <= condition.start {
-                return Ok(state);
-            }
             let watcher = Watcher::new(self, &mut state, forgotten >= PATIENCE);
             drop(state);
             self.in_flight.wait_applied(watcher.seen, &self.current.published);
