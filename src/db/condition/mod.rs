@@ -201,9 +201,10 @@ impl Engine {
             let watcher = Watcher::new(self, &mut state, forgotten >= PATIENCE);
             drop(state);
             self.in_flight.wait_applied(watcher.seen, &self.current.published);
-            let found = self.check_stored(condition, watcher.seen)?;
-            if let Some(found) = found {
-                return Err(self.conflict(condition, found, watcher.seen));
+            if let Some(found) = self.check_stored(condition, watcher.seen)? {
+                let seen = watcher.seen;
+                drop(watcher);
+                return Err(self.conflict(condition, found, seen));
             }
             match self.catch_up(condition, watcher)? {
                 Some(state) => return Ok(state),
@@ -218,7 +219,9 @@ impl Engine {
         condition: &Condition<'_>,
         mut watcher: Watcher<'_>,
     ) -> Result<Option<MutexGuard<'_, CommitState>>> {
-        for round in 1.. {
+        let mut round = 0;
+        loop {
+            round += 1;
             let mut state = self.commit.lock();
             let Some(since) = state.recent.since(watcher.seen) else {
                 watcher.end(&mut state);
@@ -239,10 +242,10 @@ impl Engine {
             watcher.number.into_iter().for_each(|number| state.recent.has_seen(number, reserved));
             drop(state);
             if let Some(found) = some.iter().find_map(written) {
+                drop(watcher);
                 return Err(self.conflict(condition, found, reserved));
             }
         }
-        Ok(None)
     }
 
     /// The error for what was found among commits up to `reserved`. One that is not visible yet is waited for: who tries
