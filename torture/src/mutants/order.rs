@@ -55,6 +55,8 @@ pub const MUTANTS: &[OrderMutant] = mutants![
     // Conditions.
     "S8: what was reserved during a check is not looked at", "shuttle", "shuttle_of_conditions", [
         "src/db/condition/mod.rs": "let found = since.clone().find_map(written);" => "let found = since.clone().find_map(written).filter(|_| round == 0);"];
+    "S8: a check does not look at what waits to be published", "shuttle", "shuttle_of_conditions", [
+        "src/db/condition/mod.rs": "if let Some(found) = self.check_stored(condition, watcher.seen)? {" => "if let Some(found) = self.check_stored(condition, self.current.horizon().sequence)? {"];
     "S15: a transaction does not wait for late commits on their way", "shuttle", "shuttle_nothing_comes_in", [
         "src/db/snapshot.rs": "            if let Some(reserved) = reserved {" => "            if let Some(reserved) = reserved.filter(|reserved| *reserved == 0) {"];
     "S15: late commits do not look for transactions", "shuttle", "shuttle_nothing_comes_in", [
