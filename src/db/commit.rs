@@ -155,7 +155,8 @@ impl Engine {
             return Err(Error::KeyNotFound);
         }
         if state.last_late > rewrite.seen {
-            return Err(Error::Busy { reason: "something came in late".into() });
+            let last = state.last_timestamp;
+            return Err(Error::LateCommit { requested: last, last });
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub(crate) struct Registered {
 }
 
 impl Registered {
+    /// Whether merges in this keyspace have regard to it. Also in one that was made later: a condition that starts with this
+    /// snapshot needs to know of everything since.
     fn keeps_in(&self, keyspace: KeyspaceId) -> bool {
         self.refused.iter().all(|(refused, _)| *refused != keyspace)
     }

@@ -90,22 +90,20 @@ impl Memtable {
 
     /// The newest visible version of `key` at or below `timestamp`. Range tombstones are not looked at.
     pub(crate) fn get(&self, key: &[u8], timestamp: Timestamp, visible: Sequence) -> Option<StoredVersion> {
-        let mut entry = self.points.first_from(Place::newest_at(key, timestamp))?;
-        while entry.key() == key {
-            if entry.sequence() <= visible {
-                return Some(to_version(entry));
-            }
-            entry = entry.next()?;
-        }
-        None
+        self.newest(key, timestamp, visible).map(to_version)
     }
 
     /// The timestamp of the newest visible version of `key`. Range tombstones are not looked at.
     pub(crate) fn newest_timestamp(&self, key: &[u8], visible: Sequence) -> Option<Timestamp> {
-        let mut entry = self.points.first_from(Place::newest_at(key, Timestamp::MAX))?;
+        self.newest(key, Timestamp::MAX, visible).map(|entry| entry.timestamp())
+    }
+
+    #[inline]
+    fn newest(&self, key: &[u8], timestamp: Timestamp, visible: Sequence) -> Option<Entry<'_>> {
+        let mut entry = self.points.first_from(Place::newest_at(key, timestamp))?;
         while entry.key() == key {
             if entry.sequence() <= visible {
-                return Some(entry.timestamp());
+                return Some(entry);
             }
             entry = entry.next()?;
         }

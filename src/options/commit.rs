@@ -27,7 +27,7 @@ pub struct CommitOptions {
 pub(crate) struct Rewrite {
     /// When the value goes: `KeyNotFound` from then on.
     pub(crate) expires_at: Option<Timestamp>,
-    /// It was read when commits were visible so far: `Busy` if a late one was reserved since.
+    /// It was read when commits were visible so far: `LateCommit` if a late one was reserved since.
     pub(crate) seen: Sequence,
 }
 

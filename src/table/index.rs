@@ -11,9 +11,9 @@
 //! Entries of partitions name data blocks; those of the top index, which a reader holds in memory, name partitions. The
 //! timestamps let reads at a time, and changes between two, pass over what cannot matter.
 
-use super::block::{BlockKind, BlockSource, Caching, Handle};
 use std::ops::Range;
 
+use super::block::{BlockKind, BlockSource, Caching, Handle};
 use super::directory::{Directory, KeyAt};
 use super::held::{IndexNode, Partition, TopIndex};
 use super::row::reason;
@@ -250,6 +250,7 @@ impl Index<'_> {
         block.find(key).map_err(|reason| self.source.corruption(block.offset, reason))
     }
 
+    /// The place of the entry of the one data block that can hold `key`, or the number of entries.
     fn data_block_of(&self, partition: &Partition, key: &[u8]) -> Result<usize> {
         partition.find(key).map_err(|reason| self.source.corruption(partition.index.offset, reason))
     }

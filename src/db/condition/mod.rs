@@ -267,3 +267,77 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Slice;
+    use crate::db::batch::{Target, WriteBatch};
+
+    struct Keyspace(u32);
+
+    impl Target for Keyspace {
+        fn id(&self) -> u32 {
+            self.0
+        }
+
+        fn database(&self) -> u64 {
+            1
+        }
+    }
+
+    const A: Keyspace = Keyspace(1);
+    const B: Keyspace = Keyspace(2);
+
+    /// Of a commit at 11 of what `fill` writes: the keyspace and key on which it meets a condition that starts at 10.
+    fn met(condition: &Condition<'_>, fill: impl Fn(&mut WriteBatch)) -> Option<(u32, Vec<u8>)> {
+        let mut batch = WriteBatch::new();
+        fill(&mut batch);
+        let (body, ..) = batch.into_parts();
+        assert!(condition.written_by(&body, 10).is_none(), "equal is no conflict");
+        condition.written_by(&body, 11).map(|found| (found.keyspace.0, found.key.to_vec()))
+    }
+
+    // S1, S8
+    #[test]
+    fn a_commit_meets_what_a_condition_names_and_nothing_beside_it() {
+        let mut own = WriteBatch::new();
+        own.push_put(&A, b"k", b"v");
+        own.push_delete_range(&A, "p".."r");
+        own.push_read(&B, b"read");
+        own.push_read_range(&A, "r".."t");
+        own.push_read_range(&A, "x"..);
+        let (body, written, reads) = own.into_parts();
+        let condition = Condition::new(10, &body, written.as_slice(), &reads);
+        assert_eq!(condition.keyspaces, [KeyspaceId(1), KeyspaceId(2)]);
+        // Those that touch are one.
+        let ends: Vec<_> = condition.ranges.iter().map(|range| (range.start, range.end)).collect();
+        assert_eq!(ends, [(&b"p"[..], Some(&b"t"[..])), (b"x", None)]);
+        for key in ["k", "p", "q", "r", "s\u{7f}", "x", "zz"] {
+            let at = Some((1, key.as_bytes().to_vec()));
+            assert_eq!(met(&condition, |batch| batch.push_put(&A, key.as_bytes(), b"")), at, "{key}");
+            assert_eq!(met(&condition, |batch| batch.push_delete(&A, key.as_bytes())), at, "{key}");
+            assert_eq!(met(&condition, |batch| batch.push_put(&B, key.as_bytes(), b"")), None, "{key}");
+        }
+        for key in ["", "j", "k\0", "o", "t", "w"] {
+            assert_eq!(met(&condition, |batch| batch.push_put(&A, key.as_bytes(), b"")), None, "{key}");
+        }
+        assert_eq!(met(&condition, |batch| batch.push_delete(&B, b"read")), Some((2, b"read".to_vec())));
+        // Range deletes over keys and ranges, and between them.
+        let deletes = |start: &str, end: Option<&str>| {
+            let bounds = |batch: &mut WriteBatch| match end {
+                Some(end) => batch.push_delete_range(&A, start..end),
+                None => batch.push_delete_range(&A, start..),
+            };
+            met(&condition, bounds).map(|(_, key)| Slice::from(key))
+        };
+        let at = |key: &str| Some(Slice::copy_of(key.as_bytes()));
+        assert_eq!(deletes("a", Some("k")), None);
+        assert_eq!(deletes("a", Some("l")), at("k"));
+        assert_eq!(deletes("k\0", Some("p")), None);
+        assert_eq!(deletes("l", Some("q")), at("p"));
+        assert_eq!(deletes("s", Some("u")), at("s"));
+        assert_eq!(deletes("t", Some("x")), None);
+        assert_eq!(deletes("y", None), at("y"));
+    }
+}

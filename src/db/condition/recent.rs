@@ -111,3 +111,53 @@ impl RecentCommit {
         self.operations.len() + size_of::<Self>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(recent: &mut Recent, sequence: Sequence, most: usize) {
+        recent.push((sequence, sequence), Bytes::from(vec![0; 100]), 1, most);
+    }
+
+    fn behind(recent: &Recent, sequence: Sequence) -> Option<Vec<Sequence>> {
+        recent.since(sequence).map(|commits| commits.map(|commit| commit.sequence).collect())
+    }
+
+    #[test]
+    fn what_no_watcher_needs_is_let_go_and_what_one_needs_is_not() {
+        let mut recent = Recent::default();
+        assert!(!recent.is_watched());
+        let early = recent.begin_watch(10, false);
+        (11..=13).for_each(|sequence| push(&mut recent, sequence, 1 << 20));
+        let late = recent.begin_watch(13, false);
+        push(&mut recent, 14, 1 << 20);
+        assert_eq!(behind(&recent, 10), Some(vec![11, 12, 13, 14]));
+        assert_eq!(behind(&recent, 13), Some(vec![14]));
+        recent.has_seen(early, 12);
+        assert_eq!(behind(&recent, 12), Some(vec![13, 14]));
+        assert_eq!(recent.commits.len(), 2);
+        recent.end_watch(early);
+        assert_eq!((behind(&recent, 13), recent.commits.len()), (Some(vec![14]), 1));
+        recent.end_watch(late);
+        assert_eq!((recent.is_watched(), recent.commits.len(), recent.bytes), (false, 0, 0));
+    }
+
+    // S8, S38
+    #[test]
+    fn beyond_the_bound_it_is_forgotten_and_said_unless_somebody_insists() {
+        let mut recent = Recent::default();
+        let watcher = recent.begin_watch(0, false);
+        (1..=3).for_each(|sequence| push(&mut recent, sequence, 400));
+        assert_eq!(behind(&recent, 0), None, "not all are here");
+        assert_eq!(behind(&recent, 3), Some(vec![]));
+        push(&mut recent, 4, 400);
+        assert_eq!((behind(&recent, 2), behind(&recent, 3)), (None, Some(vec![4])));
+        recent.end_watch(watcher);
+        recent.begin_watch(4, true);
+        (5..=20).for_each(|sequence| push(&mut recent, sequence, 400));
+        assert_eq!(behind(&recent, 4).map(|commits| commits.len()), Some(16));
+        recent.forget(20);
+        assert_eq!((behind(&recent, 19), behind(&recent, 20)), (None, Some(vec![])));
+    }
+}

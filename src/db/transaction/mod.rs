@@ -167,7 +167,7 @@ impl Transaction {
     /// Writes a value.
     ///
     /// # Errors
-    /// `TooLarge`; `InvalidArgument` for a keyspace of another database. The transaction goes on as it was.
+    /// `TooLarge`; `InvalidArgument` for a keyspace of another database; `Closed`. The transaction goes on as it was.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.write(keyspace, key.as_ref(), Some(value.as_ref()), None)
     }
@@ -264,8 +264,8 @@ const FIRST_PAUSE: Duration = Duration::from_micros(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 impl Db {
-    /// Begins a transaction at the last timestamp. It costs what a snapshot costs; with late commits on, also a wait for
-    /// the commits that are on their way.
+    /// Begins a transaction at the last timestamp. It costs what a snapshot costs; with late commits on, also the commit
+    /// lock, and a wait for late commits that are on their way.
     ///
     /// # Errors
     /// `Closed`.
@@ -331,7 +331,7 @@ pub(super) fn set_expiry(
         let options = CommitOptions { rewrite, ..CommitOptions::new().started_at(snapshot.timestamp()) };
         match session.engine().commit(batch, &options) {
             // Another one wrote it, or something late. Each time this one fails another one gets on.
-            Err(Error::Conflict { .. } | Error::Busy { .. }) => retries += 1,
+            Err(Error::Conflict { .. } | Error::LateCommit { .. }) => retries += 1,
             result => return result,
         }
         session.engine().time.sleep(pause(retries));

@@ -48,16 +48,7 @@ impl Store {
             builder = builder.with_compaction_filter_factories(Arc::new(move |_| Some(Arc::clone(&filter))));
         }
         let db = builder.open()?;
-        let bits = BloomConstructionPolicy::BitsPerKey(settings.filter_bits as f32);
-        let codec = if settings.compression { CompressionType::Lz4 } else { CompressionType::None };
-        let rows = db.keyspace("rows", || {
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(settings.memtable_bytes as u64)
-                .data_block_size_policy(BlockSizePolicy::all(settings.block_bytes as u32))
-                .data_block_compression_policy(CompressionPolicy::all(codec))
-                .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits)))
-                .manual_journal_persist(settings.sync)
-        })?;
+        let rows = db.keyspace("rows", || row_options(settings))?;
         Ok(Self { db, rows, sync: settings.sync })
     }
 
@@ -85,6 +76,18 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What both the map and the transactions are given.
+pub fn row_options(settings: &Settings) -> KeyspaceCreateOptions {
+    let bits = BloomConstructionPolicy::BitsPerKey(settings.filter_bits as f32);
+    let codec = if settings.compression { CompressionType::Lz4 } else { CompressionType::None };
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(settings.memtable_bytes as u64)
+        .data_block_size_policy(BlockSizePolicy::all(settings.block_bytes as u32))
+        .data_block_compression_policy(CompressionPolicy::all(codec))
+        .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits)))
+        .manual_journal_persist(settings.sync)
 }
 
 impl Map for Store {

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use fjall::config::{BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
-use fjall::{CompressionType, KeyspaceCreateOptions, OptimisticTxDatabase, OptimisticTxKeyspace, Readable};
+use fjall::{OptimisticTxDatabase, OptimisticTxKeyspace, Readable};
 
+use super::fjall::row_options;
 use crate::engine::{Result, Settings, Transactions, touch};
 
 pub struct Store {
@@ -19,15 +19,7 @@ impl Store {
             .cache_size(settings.cache_bytes as u64)
             .worker_threads(settings.background_threads)
             .open()?;
-        let bits = BloomConstructionPolicy::BitsPerKey(settings.filter_bits as f32);
-        let codec = if settings.compression { CompressionType::Lz4 } else { CompressionType::None };
-        let rows = db.keyspace("rows", || {
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(settings.memtable_bytes as u64)
-                .data_block_size_policy(BlockSizePolicy::all(settings.block_bytes as u32))
-                .data_block_compression_policy(CompressionPolicy::all(codec))
-                .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits)))
-        })?;
+        let rows = db.keyspace("rows", || row_options(settings))?;
         Ok(Self { db, rows })
     }
 }
