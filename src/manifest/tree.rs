@@ -175,24 +175,10 @@ fn check_run<T: HasMeta>(level: usize, files: &[T]) -> Result<(), EditError> {
 mod tests {
     use super::*;
     use crate::Slice;
-    use crate::table::{Freeable, UpperBound};
+    use crate::table::UpperBound;
 
     fn file(number: u64, smallest: &str, upper: UpperBound) -> TableMeta {
-        TableMeta {
-            number: FileNumber(number),
-            bytes: 10,
-            smallest: Slice::copy_of(smallest.as_bytes()),
-            upper,
-            min_timestamp: 1,
-            max_timestamp: 1,
-            keys: 1,
-            versions: 1,
-            tombstones: 0,
-            range_tombstones: 0,
-            late: false,
-            freeable: Freeable::default(),
-            log_end: 0,
-        }
+        TableMeta::of_keys(FileNumber(number), Slice::copy_of(smallest.as_bytes()), upper)
     }
 
     fn to(key: &str) -> UpperBound {

@@ -195,24 +195,10 @@ mod tests {
     use super::*;
     use crate::Slice;
     use crate::format::FileNumber;
-    use crate::table::{Freeable, UpperBound};
+    use crate::table::UpperBound;
 
     fn file(smallest: &[u8]) -> TableMeta {
-        TableMeta {
-            number: FileNumber(1),
-            bytes: 10,
-            smallest: Slice::copy_of(smallest),
-            upper: UpperBound::Included(Slice::copy_of(smallest)),
-            min_timestamp: 1,
-            max_timestamp: 1,
-            keys: 1,
-            versions: 1,
-            tombstones: 0,
-            range_tombstones: 0,
-            late: false,
-            freeable: Freeable::default(),
-            log_end: 0,
-        }
+        TableMeta::of_keys(FileNumber(1), Slice::copy_of(smallest), UpperBound::Included(Slice::copy_of(smallest)))
     }
 
     fn check(level: &Level<TableMeta>, keys: &[Vec<u8>]) {

@@ -123,6 +123,26 @@ pub(crate) struct TableMeta {
 }
 
 impl TableMeta {
+    /// Of a small file of one key, for tests that ask for bounds only.
+    #[cfg(test)]
+    pub(crate) fn of_keys(number: FileNumber, smallest: Slice, upper: UpperBound) -> Self {
+        Self {
+            number,
+            bytes: 10,
+            smallest,
+            upper,
+            min_timestamp: 1,
+            max_timestamp: 1,
+            keys: 1,
+            versions: 1,
+            tombstones: 0,
+            range_tombstones: 0,
+            late: false,
+            freeable: Freeable::default(),
+            log_end: 0,
+        }
+    }
+
     /// Whether `key` lies within the table's bounds.
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
         *self.smallest <= *key && self.upper.admits(key)

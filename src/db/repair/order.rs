@@ -53,24 +53,14 @@ mod tests {
     use crate::db::origin::Origin;
     use crate::manifest::KeyspaceId;
     use crate::options::KeyspaceSettings;
-    use crate::table::{Freeable, UpperBound};
+    use crate::table::UpperBound;
 
     fn table(number: u64, smallest: &str, greatest: &str) -> Arc<TableMeta> {
-        Arc::new(TableMeta {
-            number: FileNumber(number),
-            bytes: 10,
-            smallest: Slice::copy_of(smallest.as_bytes()),
-            upper: UpperBound::Included(Slice::copy_of(greatest.as_bytes())),
-            min_timestamp: 1,
-            max_timestamp: 1,
-            keys: 1,
-            versions: 1,
-            tombstones: 0,
-            range_tombstones: 0,
-            late: false,
-            freeable: Freeable::default(),
-            log_end: 0,
-        })
+        Arc::new(TableMeta::of_keys(
+            FileNumber(number),
+            Slice::copy_of(smallest.as_bytes()),
+            UpperBound::Included(Slice::copy_of(greatest.as_bytes())),
+        ))
     }
 
     fn numbers(runs: &[Vec<Arc<TableMeta>>]) -> Vec<Vec<u64>> {
