@@ -106,6 +106,20 @@ pub enum Error {
         /// What stands in the way.
         reason: Box<str>,
     },
+    /// No transaction is known under this id: none was prepared, or its outcome was forgotten.
+    #[error("no prepared transaction \"{}\" is known", id.escape_ascii())]
+    UnknownPrepared {
+        /// The id that was asked for.
+        id: Box<[u8]>,
+    },
+    /// The prepared transaction has another outcome than was asked for.
+    #[error("the prepared transaction \"{}\" was decided otherwise: {}", id.escape_ascii(), outcome(*committed_at))]
+    Decided {
+        /// Its id.
+        id: Box<[u8]>,
+        /// When it was committed; `None`: it was aborted.
+        committed_at: Option<Timestamp>,
+    },
     /// The file is of a format that this build does not know.
     #[error("{} has format {found}; this build supports up to {supported}", path.display())]
     UnsupportedFormat {
@@ -133,6 +147,10 @@ impl Error {
     pub(crate) fn invalid(reason: impl Into<String>) -> Self {
         Self::InvalidArgument(reason.into().into_boxed_str())
     }
+}
+
+fn outcome(committed_at: Option<Timestamp>) -> String {
+    committed_at.map_or_else(|| "aborted".to_owned(), |timestamp| format!("committed at {timestamp}"))
 }
 
 /// Names the file in an I/O error.

@@ -141,7 +141,7 @@ mod version;
 
 pub use db::{
     Change, Changes, Cursor, Db, Event, History, Isolation, Iter, KeyRange, Keyspace, KeyspaceMetrics, LevelMetrics,
-    LostFile, LostTable, ManifestFound, Metrics, RepairReport, RepairedKeyspace, Savepoint, Snapshot, SnapshotMetrics,
+    LostFile, LostTable, ManifestFound, Metrics, Outcome, PreparedTransaction, RepairReport, RepairedKeyspace, Savepoint, Snapshot, SnapshotMetrics,
     Subscription, Transaction, TransactionIter, VerifyReport, WriteBatch,
 };
 pub use error::{Error, Result};

@@ -7,6 +7,8 @@ use super::condition::Condition;
 use super::engine::{CommitState, Engine};
 use super::few::Few;
 use super::pipeline::{Admission, Admitted, Reserved};
+use super::prepared::{Outcome, Pending};
+use super::record::commit_head;
 use super::world::Mem;
 use crate::format::DecodeError;
 use crate::log::{COMMIT, Log, LogPosition};
@@ -16,9 +18,6 @@ use crate::options::{CommitOptions, Durability, Rewrite};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::{RangeTombstone, Sequence, Stamp};
 use crate::{Error, Result, Slice, Timestamp};
-
-/// Set in the flags of a commit record whose timestamp was at or below the last one.
-pub(crate) const LATE: u8 = 1;
 
 /// What a memtable entry costs beside its bytes, about: header, numbers, and links.
 const ENTRY_OVERHEAD: usize = 40;
@@ -36,24 +35,39 @@ pub(crate) fn operation_cost(kind: &OpKind<'_>) -> usize {
     bytes + ENTRY_OVERHEAD
 }
 
-/// The body of a commit record: the timestamp, then the operations as the batch encoded them.
-pub(crate) fn split_record(payload: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (timestamp, operations) = payload.split_first_chunk::<8>()?;
-    Some((u64::from_le_bytes(*timestamp), operations))
+/// The same of a whole batch.
+pub(super) fn cost(bytes: usize, count: usize) -> usize {
+    bytes + count * ENTRY_OVERHEAD
+}
+
+/// What is committed, and how.
+pub(super) struct Write<'a> {
+    pub(super) operations: Body,
+    pub(super) count: usize,
+    /// What its operations will cost memtables.
+    pub(super) cost: usize,
+    /// Ascending, each once.
+    pub(super) touched: &'a [KeyspaceId],
+    /// What is only read.
+    pub(super) read: &'a [KeyspaceId],
+    pub(super) at: Option<Timestamp>,
+    pub(super) durability: Durability,
+    /// The prepared transaction that this is.
+    pub(super) decides: Option<&'a Arc<Pending>>,
 }
 
 /// What a commit writes to.
-struct Found {
+pub(super) struct Found {
     /// The highest floor.
-    floor: Timestamp,
+    pub(super) floor: Timestamp,
     /// The memtables of the keyspaces touched, ascending by id.
     targets: Few<(KeyspaceId, Arc<Mem>)>,
 }
 
 /// Where a commit ends that has to be synced: in the log that it went to, whichever there is meanwhile.
-struct Unsynced {
-    log: Arc<Log>,
-    end: LogPosition,
+pub(super) struct Unsynced {
+    pub(super) log: Arc<Log>,
+    pub(super) end: LogPosition,
 }
 
 impl Engine {
@@ -65,15 +79,13 @@ impl Engine {
             return Err(Error::invalid("the batch names a keyspace of another database"));
         }
         let durability = options.durability.unwrap_or(self.options.durability);
-        let cost = batch.bytes() + batch.len() * ENTRY_OVERHEAD;
+        let (count, cost) = (batch.len(), cost(batch.bytes(), batch.len()));
         self.wait_for_room(cost)?;
 
-        let count = batch.len();
-        let sequences = count.max(1) as u64;
-        let (mut operations, written, reads) = batch.into_parts();
+        let (operations, written, reads) = batch.into_parts();
         let touched = written.as_slice();
-        let bytes = operations.len() as u64;
-        let mut state = match options.started_at {
+        let seen = self.look_for_locks(&operations, count)?;
+        let state = match options.started_at {
             None => self.commit.lock(),
             Some(start) => {
                 self.check_start(start, options.at)?;
@@ -87,8 +99,19 @@ impl Engine {
         if let Some(rewrite) = options.rewrite {
             self.check_rewrite(rewrite, &state)?;
         }
-        let mut found = self.find(touched, reads.keyspaces.as_slice())?;
-        let admitted = self.admit(&state, found.floor, options)?;
+        if state.prepared.locks_anything() {
+            self.check_locks(&state, &operations, &reads, seen)?;
+        }
+        let read = reads.keyspaces.as_slice();
+        self.commit_under(state, Write { operations, count, cost, touched, read, at: options.at, durability, decides: None })
+    }
+
+    /// Under the commit lock, which it ends: commits what nothing but its timestamp can stop.
+    pub(super) fn commit_under(&self, mut state: MutexGuard<'_, CommitState>, write: Write<'_>) -> Result<Timestamp> {
+        let Write { mut operations, count, cost, touched, read, at, durability, decides } = write;
+        let (sequences, bytes) = (count.max(1) as u64, operations.len() as u64);
+        let mut found = self.find(touched, read)?;
+        let admitted = self.admit(&state, found.floor, at)?;
         if self.lacks_room(&found)? {
             self.make_room(&mut state, touched)?;
             found = self.find(touched, &[])?;
@@ -104,7 +127,7 @@ impl Engine {
                 None
             }
             Durability::Unlogged | Durability::Buffered | Durability::Synced => {
-                self.append(admitted, &operations, targets.as_slice(), durability)?
+                self.append(admitted, decides, &operations, targets.as_slice(), durability)?
             }
         };
         let first_sequence = state.next_sequence;
@@ -113,6 +136,11 @@ impl Engine {
         let last_sequence = state.reserved();
         if admitted.late {
             state.last_late = last_sequence;
+        }
+        if let Some(pending) = decides {
+            unsynced.iter().for_each(|unsynced| state.prepared.is_logged_to(unsynced.end));
+            state.prepared.decide(pending.id(), Outcome::Committed(admitted.timestamp), last_sequence);
+            self.hold_floors(&state, pending);
         }
         self.in_flight.enter(Reserved { sequence: last_sequence, timestamp: admitted.timestamp });
         if state.recent.is_watched() {
@@ -128,10 +156,23 @@ impl Engine {
 
         let applied = apply(&operations, first_sequence, admitted, targets.as_slice());
         operations.recycle();
+        self.settle_commit(last_sequence, applied, unsynced)?;
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.committed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(admitted.timestamp)
+    }
+
+    /// Syncs, if that is left to be done, and publishes what was reserved up to `sequence`.
+    pub(super) fn settle_commit(
+        &self,
+        sequence: Sequence,
+        applied: Result<()>,
+        unsynced: Option<Unsynced>,
+    ) -> Result<()> {
         let settled = applied.and_then(|()| match unsynced {
             Some(Unsynced { log, end }) => {
                 // A condition is held against it without waiting for the sync.
-                self.in_flight.applied(last_sequence);
+                self.in_flight.applied(sequence);
                 log.sync_through(end)
             }
             None => Ok(()),
@@ -139,13 +180,10 @@ impl Engine {
         if let Err(error) = settled {
             // Failed first: whoever is woken by the poison finds the reason.
             let failed = self.fail(error);
-            self.in_flight.poison(last_sequence, &failed);
+            self.in_flight.poison(sequence, &failed);
             return Err(failed);
         }
-        self.in_flight.publish(last_sequence, &self.current.published)?;
-        self.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.counters.committed_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(admitted.timestamp)
+        self.in_flight.publish(sequence, &self.current.published)
     }
 
     /// Under the commit lock: whether a value that is written again is still what is seen, as far as that does not show
@@ -174,7 +212,7 @@ impl Engine {
     }
 
     /// Under the commit lock: what a commit writes to, if that and what it has read is all there.
-    fn find(&self, written: &[KeyspaceId], read: &[KeyspaceId]) -> Result<Found> {
+    pub(super) fn find(&self, written: &[KeyspaceId], read: &[KeyspaceId]) -> Result<Found> {
         self.current.with_world(|world| {
             let mut found = Found { floor: 0, targets: Few::default() };
             let get = |id| world.get(id).filter(|keyspace| !keyspace.core.is_dropped());
@@ -192,7 +230,7 @@ impl Engine {
     }
 
     /// Under the commit lock: whether the commit may be, and at which timestamp.
-    fn admit(&self, state: &CommitState, floor: Timestamp, options: &CommitOptions) -> Result<Admitted> {
+    fn admit(&self, state: &CommitState, floor: Timestamp, at: Option<Timestamp>) -> Result<Admitted> {
         let admission = Admission {
             clock: self.options.clock,
             late_commits: self.options.late_commits,
@@ -201,9 +239,13 @@ impl Engine {
             closed: state.closed,
             floor,
         };
-        let admitted = admission.admit(options.at)?;
-        if admitted.late && self.snapshots.lock().has_transaction_from(admitted.timestamp) {
-            let reason = format!("a transaction that started at or above timestamp {} lives", admitted.timestamp);
+        let admitted = admission.admit(at)?;
+        let is_seen = || {
+            state.prepared.has_start_from(admitted.timestamp)
+                || self.snapshots.lock().has_transaction_from(admitted.timestamp)
+        };
+        if admitted.late && is_seen() {
+            let reason = format!("a transaction that started at or above timestamp {} is not over", admitted.timestamp);
             return Err(Error::Busy { reason: reason.into() });
         }
         Ok(admitted)
@@ -213,6 +255,7 @@ impl Engine {
     fn append(
         &self,
         admitted: Admitted,
+        decides: Option<&Arc<Pending>>,
         operations: &[u8],
         targets: &[(KeyspaceId, Arc<Mem>)],
         durability: Durability,
@@ -222,9 +265,8 @@ impl Engine {
             for (_, mem) in targets {
                 mem.expect_logged(start);
             }
-            let flags = if admitted.late { LATE } else { 0 };
-            let head = admitted.timestamp.to_le_bytes();
-            let end = log.append(COMMIT, flags, &[&head, operations]).map_err(|error| self.fail(error))?;
+            let (flags, head) = commit_head(admitted.timestamp, admitted.late, decides.map(|pending| pending.id()));
+            let end = log.append(COMMIT, flags, &head.parts(operations)).map_err(|error| self.fail(error))?;
             Ok((durability == Durability::Synced).then(|| Unsynced { log: Arc::clone(log), end }))
         })
     }
@@ -265,7 +307,7 @@ impl Engine {
     /// Under the commit lock: where the log has grown beyond its limit, the keyspace that holds its oldest part is
     /// sealed, so that its flush lets the segments go. Where no memtable holds it, an empty flush does. The same where
     /// its segments have used up file numbers: a flush is an edit, which sets more aside.
-    fn bound_log(&self, state: &mut MutexGuard<'_, CommitState>) -> Result<()> {
+    pub(super) fn bound_log(&self, state: &mut MutexGuard<'_, CommitState>) -> Result<()> {
         if !self.log_is_large()? || self.background.flush_waits() {
             return Ok(());
         }

@@ -15,6 +15,7 @@ use super::keyspace::KeyspaceCore;
 use super::metrics::Counters;
 use super::origin::keyspace_records;
 use super::pipeline::InFlight;
+use super::prepared::PreparedTable;
 use super::retention::Settled;
 use super::snapshot::SnapshotRegistry;
 use super::world::World;
@@ -46,6 +47,7 @@ pub(crate) struct CommitState {
     pub(crate) recent: Recent,
     /// The last sequence of the last late commit that was reserved.
     pub(crate) last_late: Sequence,
+    pub(crate) prepared: PreparedTable,
 }
 
 impl CommitState {

@@ -29,6 +29,8 @@ pub(crate) struct KeyspaceCore {
     floor_log_end: AtomicU64,
     /// Commits at or below it are refused; raised under the commit lock, before `floor`.
     admission_floor: AtomicU64,
+    /// The floor goes no further than this while transactions are in doubt; set under the commit lock.
+    held_floor: AtomicU64,
     /// Set under the commit lock: no commit is admitted any more, for it is being dropped. For reads it is there until it
     /// has left the world.
     dropped: AtomicBool,
@@ -45,6 +47,7 @@ impl KeyspaceCore {
             floor: AtomicU64::new(floor),
             floor_log_end: AtomicU64::new(0),
             admission_floor: AtomicU64::new(floor),
+            held_floor: AtomicU64::new(Timestamp::MAX),
             dropped: AtomicBool::new(false),
             attempts: Attempts::default(),
             detours: Detours::default(),
@@ -78,6 +81,16 @@ impl KeyspaceCore {
     /// Under the commit lock.
     pub(crate) fn raise_admission_floor(&self, to: Timestamp) {
         self.admission_floor.fetch_max(to, Ordering::SeqCst);
+    }
+
+    /// Up to where the floor may be raised.
+    pub(crate) fn held_floor(&self) -> Timestamp {
+        self.held_floor.load(Ordering::SeqCst)
+    }
+
+    /// Under the commit lock. `None`: nothing holds it.
+    pub(crate) fn hold_floor(&self, at: Option<Timestamp>) {
+        self.held_floor.store(at.unwrap_or(Timestamp::MAX), Ordering::SeqCst);
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

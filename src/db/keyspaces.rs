@@ -76,6 +76,10 @@ impl Engine {
         };
         let core = &keyspace.core;
         let state = self.commit.lock();
+        if state.prepared.uses(core.id) {
+            let reason = format!("a prepared transaction has read or written keyspace {name:?}");
+            return Err(Error::Busy { reason: reason.into() });
+        }
         core.mark_dropped(true);
         let (reserved, log_end) = (state.reserved(), self.log()?.end());
         drop(state);

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::Db;
 use super::batch::Operations;
-use super::commit::{LATE, insert, operation_cost, split_record};
+use super::commit::{insert, operation_cost};
 use super::condition::Recent;
 use super::current::{Current, Horizon};
 use super::engine::{CommitState, Engine, ManifestCell, Parts, log_keyspaces};
@@ -29,6 +29,8 @@ use super::flush::FlushUnit;
 use super::handle::Session;
 use super::keyspace::KeyspaceCore;
 use super::origin::records_of_unwritten;
+use super::prepared::PreparedTable;
+use super::record::{Logged, LoggedCommit};
 use super::retention::Settled;
 use super::world::{KeyspaceVersion, Mem, World, tree_of};
 use crate::error::AtPath;
@@ -197,6 +199,7 @@ struct Found {
     store: Arc<TableStore>,
     world: World,
     horizon: Horizon,
+    prepared: PreparedTable,
     /// Above the number of every file in the directory.
     above_all: FileNumber,
     rest: Rest,
@@ -209,22 +212,26 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
     let state = loaded.as_ref().map_or_else(fresh_state, |loaded| loaded.state.clone());
     let synced = state.log.synced();
     if let Some(loaded) = &loaded
-        && let Some(ahead) = state.keyspaces.values().find(|keyspace| keyspace.log_position > synced)
+        && let Some(ahead) = state.ahead_of(synced)
     {
         // Commits to come would count as covered by its tables, and not be replayed (L4, L5).
-        let reason = format!("keyspace {:?} covers more of the log than was synced", ahead.name);
+        let reason = format!("{ahead} covers more of the log than was synced");
         return Err(Error::corruption(FileKind::Manifest.path(dir, loaded.number), 0, reason));
     }
-    let mut replay = Replay::new(&state, &store, options.memtable_bytes);
+    let prepared = PreparedTable::known(&state.prepared).map_err(|error| {
+        let number = loaded.as_ref().map_or(FileNumber(0), |loaded| loaded.number);
+        Error::corruption(FileKind::Manifest.path(dir, number), 0, format!("a prepared transaction: {}", error.reason))
+    })?;
+    let mut replay = Replay::new(&state, &store, options.memtable_bytes, prepared);
     let log = log::recover(&**fs, dir, &expectation(&state), &mut |record| replay.apply(&record, dir));
     let log = log.map_err(|error| whose_fault(&**fs, dir, loaded.as_ref(), error))?;
     if let (Some(loaded), Some((number, len))) = (&loaded, log.manifest_proof) {
         loaded.check_proof(number, len)?;
     }
     let horizon = Horizon { sequence: replay.sequence, last_timestamp: replay.last_timestamp };
-    let (world, units) = (replay.world(), replay.units);
+    let (world, units, prepared) = (replay.world(), replay.units, replay.prepared);
     let above_all = number_above_all(&**fs, dir)?;
-    Ok(Found { state, store, world, horizon, above_all, rest: Rest { log, units } })
+    Ok(Found { state, store, world, horizon, prepared, above_all, rest: Rest { log, units } })
 }
 
 /// What is to be said of a log that is not what the manifest expects: if its marks show that the manifest is not whole,
@@ -251,6 +258,7 @@ impl Found {
             closed: self.state.closed,
             recent: Recent::default(),
             last_late: 0,
+            prepared: self.prepared,
         };
         let parts = Parts {
             dir,
@@ -307,10 +315,16 @@ struct Replay<'a> {
     sequence: Sequence,
     last_timestamp: Timestamp,
     units: Vec<FlushUnit>,
+    prepared: PreparedTable,
 }
 
 impl<'a> Replay<'a> {
-    fn new(state: &'a ManifestState, store: &Arc<TableStore>, memtable_bytes: usize) -> Self {
+    fn new(
+        state: &'a ManifestState,
+        store: &Arc<TableStore>,
+        memtable_bytes: usize,
+        prepared: PreparedTable,
+    ) -> Self {
         let keyspaces = state.keyspaces.iter().map(|(id, keyspace)| {
             let floor = state.floor(keyspace);
             let core = KeyspaceCore::new(*id, keyspace.name.clone(), keyspace.options.clone(), floor);
@@ -328,8 +342,11 @@ impl<'a> Replay<'a> {
             keyspaces: keyspaces.collect(),
             memtable_bytes,
             sequence: 0,
-            last_timestamp: state.last_timestamp.max(state.manual_floor).max(floors.unwrap_or(0)),
+            last_timestamp: [state.manual_floor, floors.unwrap_or(0), prepared.highest_start().unwrap_or(0)]
+                .into_iter()
+                .fold(state.last_timestamp, Timestamp::max),
             units: Vec::new(),
+            prepared,
             state,
         }
     }
@@ -339,19 +356,13 @@ impl<'a> Replay<'a> {
             let path = FileKind::Log.path(dir, record.segment);
             Error::corruption(path, record.offset, format!("in a log record: {reason}"))
         };
-        if record.kind != log::COMMIT {
-            return Ok(());
+        let logged = Logged::read(record).map_err(damaged)?;
+        if record.position.0 >= self.state.prepared.log_position {
+            self.prepared.replay(&logged, record.end).map_err(damaged)?;
+            self.last_timestamp = self.last_timestamp.max(self.prepared.highest_start().unwrap_or(0));
         }
-        let (timestamp, operations) =
-            split_record(record.payload).ok_or_else(|| damaged("too short for a commit".into()))?;
-        if timestamp == 0 || timestamp == Timestamp::MAX {
-            return Err(damaged("no commit has this timestamp".into()));
-        }
-        if record.flags & !LATE != 0 {
-            return Err(damaged(Reason::unknown("a commit with unknown flags", record.flags)));
-        }
+        let Logged::Commit(LoggedCommit { timestamp, late, operations, .. }) = logged else { return Ok(()) };
         self.last_timestamp = self.last_timestamp.max(timestamp);
-        let late = record.flags & LATE != 0;
         self.sequence += 1;
         for op in Operations::new(operations) {
             let op = op.map_err(|error| damaged(error.reason))?;

@@ -15,7 +15,7 @@ use super::world::Mem;
 use crate::format::FileKind;
 use crate::fs::Purpose;
 use crate::log::{LogStart, Proof};
-use crate::manifest::{Change, Edit, KeyspaceId, Manifest};
+use crate::manifest::{Change, Edit, KeyspaceId, Manifest, PreparedState};
 use crate::sync::{Arc, Ordering};
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ impl Engine {
         // Whoever holds the commit lock sees the failure; once it was ours nothing is reserved any more.
         drop(self.commit.lock());
         self.in_flight.wait_idle();
-        let resumed = self.start_anew();
+        let resumed = self.start_anew(self.published_prepared());
         if resumed.is_ok() {
             let mut state = self.commit.lock();
             self.in_flight.forget_undecided(state.reserved(), &self.current.published);
@@ -47,13 +47,22 @@ impl Engine {
             for keyspace in self.world().keyspaces() {
                 keyspace.core.lower_admission_floor();
             }
+            state.prepared.is_logged_to(self.log_successor().position);
+            self.hold_all_floors(&state);
             self.clear_failure();
         }
         self.background.resume_jobs();
         resumed
     }
 
-    fn start_anew(self: &Arc<Self>) -> Result<()> {
+    /// What was prepared, decided and forgotten, as far as it was published; the rest never was.
+    fn published_prepared(&self) -> PreparedState {
+        let mut state = self.commit.lock();
+        state.prepared.take_back(self.current.horizon().sequence);
+        state.prepared.state()
+    }
+
+    fn start_anew(self: &Arc<Self>, prepared: PreparedState) -> Result<()> {
         let mut cell = self.manifest.lock();
         self.check_open()?;
         // Nothing of the log, and no name that is not proved, will be relied on: who still waits for it waits in vain.
@@ -89,6 +98,8 @@ impl Engine {
                 changes.push(Change::KeyspaceFloor { id, floor });
             }
         }
+        let prepared = PreparedState { log_position: start.position.0, ..prepared };
+        changes.extend(prepared.changes_since(&known.prepared));
         for (id, outcome) in &flushed {
             changes.extend(outcome.tables.iter().map(|table| Change::AddTable {
                 keyspace: *id,

@@ -60,7 +60,7 @@ impl Engine {
         // Another merge may have raised the floor to where it stands and not have named it yet. What that one relies on
         // holds for this one as well: the log is to be synced as far, and what only its own flush makes durable is
         // stayed below.
-        let wanted = wanted.max(standing);
+        let wanted = wanted.min(core.held_floor()).max(standing);
         unlogged.map_or(wanted, |unlogged| wanted.min(unlogged - 1))
     }
 
@@ -124,6 +124,13 @@ impl Engine {
             return Ok(standing);
         }
         let state = self.commit.lock();
+        // What is in doubt may have to be committed anywhere above its start.
+        let world = self.world();
+        let manual = world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual());
+        let floor = manual.map(|keyspace| keyspace.core.held_floor()).fold(floor, Timestamp::min);
+        if floor <= standing {
+            return Ok(standing);
+        }
         self.manual_admission_floor.fetch_max(floor, Ordering::SeqCst);
         for keyspace in self.world().keyspaces().iter().filter(|keyspace| keyspace.core.is_manual()) {
             keyspace.core.raise_admission_floor(floor);
@@ -155,6 +162,12 @@ impl Engine {
             return Ok(());
         }
         let mut state = self.commit.lock();
+        // Without late commits nothing is committed below the last timestamp in any case.
+        let held = state.prepared.lowest_start().filter(|start| self.options.late_commits && *start < timestamp);
+        if let Some(start) = held {
+            let reason = format!("a prepared transaction that started at {start} may have to be committed above it");
+            return Err(Error::Busy { reason: reason.into() });
+        }
         state.closed = state.closed.max(timestamp);
         let (reserved, to) = (state.reserved(), self.settled_by_sync(&state)?);
         drop(state);

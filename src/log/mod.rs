@@ -28,7 +28,8 @@
 //! | 1 commit | the batch, as the committer encodes it |
 //! | 2 + `MAY_SKIP` manifest mark | how much of the manifest is on stable storage, and more (mark.rs) |
 //! | 3 + `MAY_SKIP` close | nothing; all before it was synced (`synced` is its own position) |
-//! | 4, 5, 6 | reserved: prepared transaction, rollback cut, lineage |
+//! | 4 prepared | a transaction was prepared, aborted or forgotten, as the committer encodes it |
+//! | 5, 6 | reserved: rollback cut, lineage |
 //! | 7 + `MAY_SKIP` keyspace | one was made (its id, name and options) or, with flag 1, dropped (its id); for a repair |
 //!
 //! **Torn, or corrupt (L1).** Every valid header, of a segment or a record, proves the log up to its `synced`; so do a
@@ -58,7 +59,7 @@ mod writer;
 pub(crate) use mark::{ManifestMark, Standing};
 pub(crate) use plan::{Cut, Expectation, LogStart, Proof};
 pub(crate) use reader::RecordRef;
-pub(crate) use record::{COMMIT, KEYSPACE};
+pub(crate) use record::{COMMIT, KEYSPACE, PREPARED};
 pub(crate) use recovery::{Recovered, copy_tail, recover};
 pub(crate) use salvage::{FARTHEST, Marks, Salvaged, Usable, marks, salvage};
 pub(crate) use segment::SegmentInfo;

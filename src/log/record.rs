@@ -7,12 +7,19 @@ use crate::format::{Decoder, Encode, FileNumber, MAY_SKIP, checksum};
 
 /// A batch of one commit.
 pub(crate) const COMMIT: u8 = 1;
+/// A transaction was prepared, or what was prepared was aborted or forgotten.
+pub(crate) const PREPARED: u8 = 4;
 /// How much of which manifest is on stable storage.
 pub(super) const MANIFEST_MARK: u8 = 2 | MAY_SKIP;
 /// The log was closed in order: all before is on stable storage.
 pub(super) const CLOSE: u8 = 3 | MAY_SKIP;
 /// A keyspace was made, or dropped.
 pub(crate) const KEYSPACE: u8 = 7 | MAY_SKIP;
+/// Whether a record is about commits: such a one is given to whoever reads the log, and is what the log is there for.
+pub(super) fn is_of_commits(kind: u8) -> bool {
+    matches!(kind, COMMIT | PREPARED)
+}
+
 /// The highest kind number in use, whether it may be skipped or not.
 pub(super) const NEWEST_KIND: u8 = 7;
 

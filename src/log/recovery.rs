@@ -17,7 +17,7 @@ use super::LogPosition;
 use super::mark::ManifestMark;
 use super::plan::{Cut, Ending, Expectation, Link, LogStart, Plan, Proof, Reached, plan};
 use super::reader::{RecordRef, SegmentReader};
-use super::record::{CLOSE, COMMIT, MANIFEST_MARK, NEWEST_KIND, RECORD_HEADER_LEN};
+use super::record::{CLOSE, MANIFEST_MARK, NEWEST_KIND, RECORD_HEADER_LEN, is_of_commits};
 use super::salvage::marks;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentInfo};
 use super::writer::{Log, Records};
@@ -239,7 +239,7 @@ fn replay(
                 ));
             }
             match kind {
-                COMMIT => apply(record)?,
+                kind if is_of_commits(kind) => apply(record)?,
                 MANIFEST_MARK => {
                     let payload = offset.saturating_add(RECORD_HEADER_LEN as u64);
                     let mark = ManifestMark::decode(record.payload).map_err(|error| error.in_file(path(), payload))?;

@@ -23,12 +23,17 @@
 //!   13  reserved: add blob file
 //!   14  reserved: remove blob file
 //!   15  reserved: table of a one-timestamp bulk load
+//!   16  prepare           what is in doubt (see prepared.rs)
+//!   17  decide            id (length varint, bytes), timestamp varint; 0: it was aborted
+//!   18  forget            id (length varint, bytes)
+//!   19  prepared log      position varint
 //! ```
 //!
 //! Kinds are hexadecimal. One that is not known is passed over if it has the bit `MAY_SKIP` (and is gone after the next
 //! rotation), and refused otherwise (F1).
 
 use super::options;
+use super::prepared::{InDoubt, Outcome, TransactionId};
 use super::state::KeyspaceId;
 use crate::Timestamp;
 use crate::format::{COUNTER_LIMIT, DecodeError, Decoder, Encode, FileNumber, MAY_SKIP};
@@ -51,8 +56,12 @@ const MANUAL_FLOOR: u8 = 0xb;
 const LOG_START: u8 = 0xc;
 const LOG_PROVED: u8 = 0xd;
 const LOG_CUT: u8 = 0xe;
+const PREPARE: u8 = 0x16;
+const DECIDE: u8 = 0x17;
+const FORGET: u8 = 0x18;
+const PREPARED_LOG: u8 = 0x19;
 /// The highest kind that is known here.
-const NEWEST: u8 = LOG_CUT;
+const NEWEST: u8 = PREPARED_LOG;
 
 /// One thing that changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,6 +122,21 @@ pub(crate) enum Change {
     LogProved(Proof),
     /// Where a recovery ended the log (L1).
     LogCut(Cut),
+    /// A transaction was prepared.
+    Prepare(Arc<InDoubt>),
+    /// A transaction that was prepared was committed, or aborted.
+    Decide {
+        id: TransactionId,
+        outcome: Outcome,
+    },
+    /// The id is free again.
+    Forget {
+        id: TransactionId,
+    },
+    /// What the log says of prepared transactions below this position is in the manifest (L5).
+    PreparedLog {
+        position: u64,
+    },
 }
 
 /// Changes that take effect together. Tables are removed before others are added, so a table may change its level, or
@@ -250,6 +274,27 @@ impl Change {
                 numbers(p, [cut.ordinal, cut.end.0, cut.next_ordinal]);
                 LOG_CUT
             }
+            Self::Prepare(in_doubt) => {
+                in_doubt.encode_head(p);
+                p.extend_from_slice(&in_doubt.rest);
+                PREPARE
+            }
+            Self::Decide { id, outcome } => {
+                p.put_bytes(id);
+                p.put_varint(match outcome {
+                    Outcome::Committed(timestamp) => *timestamp,
+                    Outcome::Aborted => 0,
+                });
+                DECIDE
+            }
+            Self::Forget { id } => {
+                p.put_bytes(id);
+                FORGET
+            }
+            Self::PreparedLog { position } => {
+                numbers(p, [*position]);
+                PREPARED_LOG
+            }
         };
         out.put_u8(kind);
         out.put_bytes(&payload);
@@ -287,6 +332,17 @@ impl Change {
                 end: LogPosition(counter(from)?),
                 next_ordinal: counter(from)?,
             }),
+            PREPARE => Self::Prepare(Arc::new(InDoubt::decode(from)?)),
+            DECIDE => {
+                let id = from.bytes()?.into();
+                let outcome = match from.varint()? {
+                    0 => Outcome::Aborted,
+                    timestamp => Outcome::Committed(timestamp),
+                };
+                Self::Decide { id, outcome }
+            }
+            FORGET => Self::Forget { id: from.bytes()?.into() },
+            PREPARED_LOG => Self::PreparedLog { position: counter(from)? },
             _ if kind & MAY_SKIP != 0 => return Ok(None),
             _ => return Err(NotUnderstood::Unknown { kind, newest: NEWEST }),
         }))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::edit::{Change, Edit};
+use super::prepared::PreparedState;
 use super::tree::Tree;
 use crate::Timestamp;
 use crate::format::FileNumber;
@@ -31,6 +32,7 @@ pub(crate) struct ManifestState {
     /// The floor of all keyspaces with manual retention, also of those made later.
     pub(crate) manual_floor: Timestamp,
     pub(crate) log: LogState,
+    pub(crate) prepared: PreparedState,
     /// The numbers of all tables. Never iterated: its order is not the same from run to run.
     numbers: HashSet<FileNumber>,
 }
@@ -89,6 +91,10 @@ pub(crate) enum EditError {
     Cut(Cut),
     #[error("the log cannot start at segment {ordinal}, which was cut off")]
     StartCutOff { ordinal: u64 },
+    #[error("transaction id \"{0}\" is in use")]
+    TransactionIdUsed(String),
+    #[error("there is no prepared transaction \"{0}\"")]
+    UnknownTransaction(String),
 }
 
 impl From<EditError> for crate::Error {
@@ -181,6 +187,12 @@ impl ManifestState {
                 Ok(())
             }
             Change::LogCut(cut) => self.log.cut(*cut),
+            Change::Prepare(in_doubt) => self.prepared.prepare(in_doubt),
+            Change::Decide { id, outcome } => self.prepared.decide(id, *outcome),
+            Change::Forget { id } => self.prepared.forget(id),
+            Change::PreparedLog { position } => {
+                rise("prepared log position", &mut self.prepared.log_position, *position)
+            }
         }
     }
 
@@ -198,6 +210,13 @@ impl ManifestState {
             Retention::Manual => keyspace.floor.max(self.manual_floor),
             Retention::Latest | Retention::Window(_) => keyspace.floor,
         }
+    }
+
+    /// What the manifest covers further than the log is known to be synced: names it for an error.
+    pub(crate) fn ahead_of(&self, synced: u64) -> Option<String> {
+        let keyspace = self.keyspaces.values().find(|keyspace| keyspace.log_position > synced);
+        let prepared = (self.prepared.log_position > synced).then(|| "what it says of prepared transactions".to_owned());
+        keyspace.map(|keyspace| format!("keyspace {:?}", keyspace.name)).or(prepared)
     }
 
     /// Whether a table of this number is in use. What is not can be removed once no edit is under way (S29).
@@ -218,7 +237,8 @@ impl ManifestState {
         let keyspaces = self.keyspaces.iter().flat_map(|(id, keyspace)| keyspace.snapshot(*id));
         // Proved behind the cuts: what was proved since lies above them.
         let tail = [Change::LogProved(self.log.proved), Change::NextKeyspace { id: self.next_keyspace_id }];
-        head.into_iter().chain(cuts).chain(keyspaces).chain(tail)
+        let prepared = self.prepared.changes_since(&PreparedState::default());
+        head.into_iter().chain(cuts).chain(keyspaces).chain(tail).chain(prepared)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::version::Sequence;
 use crate::{Error, Result, Timestamp};
 
 /// So many operations are compared with a condition under the commit lock.
-const FEW_OPERATIONS: usize = 256;
+pub(super) const FEW_OPERATIONS: usize = 256;
 /// Of more, so many commits at a time are compared without it.
 const FEW_COMMITS: usize = 4096;
 /// After so many rounds of that all that is left is compared under the lock: whoever commits faster than this compares

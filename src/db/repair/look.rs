@@ -4,13 +4,14 @@ use std::path::Path;
 
 use super::inventory::{Checked, Inventory, Place, Tables, in_short};
 use super::plan::{Evidence, LogEvidence, Logged, Plan, plan};
-use super::rebuild::read_commit;
 use super::report::{LostFile, LostTable, ManifestFound, RepairReport, RepairedKeyspace};
-use crate::db::commit::LATE;
 use crate::db::open::expectation;
+use crate::db::prepared::{Pending, PreparedTable};
+use crate::db::record::Logged as Entry;
 use crate::format::{FileKind, FileNumber};
 use crate::log::{self, Expectation, LogPosition, LogStart, Marks, RecordRef, Recovered, Salvaged};
 use crate::manifest::{self, CURRENT, KeyspaceId, ManifestState, Witnesses};
+use crate::sync::Arc;
 use crate::{Error, Result};
 
 /// What a look at everything has shown.
@@ -102,7 +103,7 @@ impl Found {
             && !damaged
             && self.exact
             && testimony.number < testimony.state.file_number_bound
-            && !testimony.state.keyspaces.values().any(|keyspace| keyspace.log_position > testimony.state.log.synced())
+            && testimony.state.ahead_of(testimony.state.log.synced()).is_none()
             && self.salvaged.is_none()
             && self.inventory.beyond.is_empty()
             && self.tables.values().all(|checked| checked.intact().is_some())
@@ -229,10 +230,16 @@ fn look_at_log(place: &Place, state: Option<&ManifestState>, exact: bool) -> Res
     let state = state.cloned().unwrap_or_default();
     let expected = expectation(&state);
     let mut evidence = LogEvidence::default();
-    if exact {
+    // An opening goes by what it says of prepared transactions, so it has to make sense.
+    let prepared = PreparedTable::known(&state.prepared).ok().filter(|_| exact);
+    if let Some(mut prepared) = prepared {
         let recovered = log::recover(fs, dir, &expected, &mut |record| {
             let path = FileKind::Log.path(dir, record.segment);
-            evidence.note(&record, Some(&state)).map_err(|reason| Error::corruption(path, record.offset, reason))
+            let noted = evidence.note(&record, Some(&state)).and_then(|()| {
+                let is_new = record.position.0 >= state.prepared.log_position;
+                if is_new { prepared.replay(&Entry::read(&record)?, record.end) } else { Ok(()) }
+            });
+            noted.map_err(|reason| Error::corruption(path, record.offset, reason))
         });
         match recovered {
             Ok(recovered) if is_intact_before_start(place, &expected, &recovered)? => {
@@ -269,14 +276,23 @@ fn is_intact_before_start(place: &Place, expected: &Expectation, recovered: &Rec
 impl LogEvidence {
     /// `known`: no keyspace was ever made but those that this state knows of.
     fn note(&mut self, record: &RecordRef<'_>, known: Option<&ManifestState>) -> log::Usable {
-        let (timestamp, operations) = read_commit(record.flags, record.payload)?;
-        let ids = operations.iter().map(|op| KeyspaceId(op.keyspace));
-        if known.is_some_and(|known| ids.clone().any(|id| id >= known.next_keyspace_id)) {
+        let logged = Entry::read(record)?;
+        let ids: Vec<KeyspaceId> = match &logged {
+            Entry::Commit(commit) => commit.operations()?.iter().map(|op| KeyspaceId(op.keyspace)).collect(),
+            Entry::Prepared(in_doubt) => {
+                let pending = Pending::read(Arc::new(in_doubt.clone())).map_err(|error| error.reason)?;
+                pending.keyspaces().collect()
+            }
+            Entry::Aborted(_) | Entry::Forgotten(_) => Vec::new(),
+        };
+        if known.is_some_and(|known| ids.iter().any(|id| *id >= known.next_keyspace_id)) {
             return Err("names a keyspace that never was".into());
         }
         self.keyspaces.extend(ids);
-        self.last_timestamp = self.last_timestamp.max(timestamp);
-        self.late |= record.flags & LATE != 0;
+        if let Entry::Commit(commit) = logged {
+            self.last_timestamp = self.last_timestamp.max(commit.timestamp);
+            self.late |= commit.late;
+        }
         self.records += 1;
         self.bytes += record.end.0 - record.position.0;
         Ok(())

@@ -40,7 +40,7 @@ use super::open::{expectation, missing, take_lock};
 use crate::format::FileNumber;
 use crate::fs::{Purpose, StdFs};
 use crate::log::{self, LogPosition, Proof};
-use crate::manifest::{CURRENT, Change, Edit, LogState, Manifest, ManifestState};
+use crate::manifest::{CURRENT, Change, Edit, LogState, Manifest, ManifestState, PreparedState};
 use crate::options::Options;
 use crate::sync::Arc;
 use crate::{Error, Result};
@@ -91,6 +91,8 @@ impl Db {
     /// - What was lost is missing. Where deletions were lost, what they hid is seen again. A batch that went to several
     ///   keyspaces may be there in one and lost in another, and what is left is no longer a state that once was.
     /// - The timestamp of a lost commit may be given again.
+    /// - Of prepared transactions as much is known as log and manifest still say: one may be in doubt again that was
+    ///   decided, and one may be unknown. Who coordinates them knows.
     /// - If the manifest is lost, or the part of it that said so: keyspaces that were dropped, and old versions that a
     ///   compaction had removed, may be back where a file that holds them was not deleted yet. Where two tables hold one
     ///   key at one timestamp (a late commit has replaced another) either may count. A keyspace that is in no table yet
@@ -196,8 +198,9 @@ fn rebuild(place: &Place, found: &Found, plan: &Plan, builder: &mut Builder<'_>)
     }
     let known = found.state().cloned().unwrap_or_default();
     let mut log = known.log.clone();
+    let mut prepared = known.prepared.clone();
     if let Some(salvaged) = &found.salvaged {
-        let mut tables = LogTables::new(builder, plan);
+        let mut tables = LogTables::new(builder, plan, &known.prepared, found.exact);
         let expected = expectation(&known);
         log::salvage(&*place.fs, &place.dir, &expected, found.exact, &mut |record| tables.apply(&record))?;
         tables.finish()?;
@@ -206,6 +209,7 @@ fn rebuild(place: &Place, found: &Found, plan: &Plan, builder: &mut Builder<'_>)
         }
         let ends = trees.iter().flat_map(|(_, tree)| tree).map(|(_, table)| table.log_end);
         log = log_from(salvaged.next_ordinal, ends.fold(salvaged.end.0, u64::max));
+        prepared = PreparedState { log_position: log.start_position, ..tables.prepared.state() };
     }
     // The manifest itself takes a number too.
     let bound = Engine::number_bound_above(FileNumber(builder.next_number().saturating_add(1)));
@@ -232,6 +236,7 @@ fn rebuild(place: &Place, found: &Found, plan: &Plan, builder: &mut Builder<'_>)
         changes.extend(tree.into_iter().map(|(level, table)| Change::AddTable { keyspace: id, level, table }));
     }
     changes.push(Change::NextKeyspace { id: plan.next_keyspace });
+    changes.extend(prepared.changes_since(&PreparedState::default()));
     Ok(ManifestState::default().after(&Edit::from(changes))?)
 }
 

@@ -12,16 +12,17 @@ use super::inventory::Place;
 use super::order::runs;
 use super::plan::{Member, Plan, PlannedKeyspace, PlannedTables, log_end};
 use crate::compaction::{CompactionOptions, Splitter};
-use crate::db::batch::{Op, Operations};
-use crate::db::commit::{LATE, insert, split_record};
+use crate::db::commit::insert;
 use crate::db::engine::remove_quietly;
 use crate::db::merge_job::{Destination, MergeOutcome, Sink, range_tombstones, table_options};
 use crate::db::origin::Origin;
+use crate::db::prepared::PreparedTable;
 use crate::db::read::{Source, run_for_merge};
-use crate::format::{DecodeError, FileKind, FileNumber, Reason};
+use crate::db::record::Logged;
+use crate::format::{FileKind, FileNumber};
 use crate::fs::Purpose;
 use crate::log::{RecordRef, Usable};
-use crate::manifest::{KeyspaceId, LEVELS};
+use crate::manifest::{KeyspaceId, LEVELS, PreparedState};
 use crate::memtable::Memtable;
 use crate::merge::{CollectInput, Outside, RetentionRules, collect};
 use crate::sync::Arc;
@@ -253,18 +254,39 @@ pub(super) struct LogTables<'a, 'b> {
     sequence: Sequence,
     /// Oldest first.
     pub(super) tables: BTreeMap<KeyspaceId, Vec<Arc<TableMeta>>>,
+    /// What is known of prepared transactions, and up to which position of the log.
+    pub(super) prepared: PreparedTable,
+    prepared_until: u64,
 }
 
 impl<'a, 'b> LogTables<'a, 'b> {
-    pub(super) fn new(builder: &'b mut Builder<'a>, plan: &'b Plan) -> Self {
+    /// `exact`: nothing that the manifest ever said of prepared transactions is missing in `known`.
+    pub(super) fn new(builder: &'b mut Builder<'a>, plan: &'b Plan, known: &PreparedState, exact: bool) -> Self {
         let (memtables, tables) = (BTreeMap::new(), BTreeMap::new());
-        Self { builder, plan, memtables, sequence: 0, tables }
+        // What does not decode was written by nobody.
+        let prepared = PreparedTable::known(known).unwrap_or_default();
+        let prepared_until = if exact { known.log_position } else { 0 };
+        Self { builder, plan, memtables, sequence: 0, tables, prepared, prepared_until }
     }
 
     /// Applies a commit, whole or not at all, as far as tables do not cover it.
     pub(super) fn apply(&mut self, record: &RecordRef<'_>) -> Result<Usable> {
-        let (timestamp, operations) = match read_commit(record.flags, record.payload) {
-            Ok(commit) => commit,
+        let logged = match Logged::read(record) {
+            Ok(logged) => logged,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let operations = match &logged {
+            Logged::Commit(commit) => commit.operations().map(|operations| Some((*commit, operations))),
+            _ => Ok(None),
+        };
+        let is_new = record.position.0 >= self.prepared_until;
+        let usable = operations.and_then(|commit| {
+            let noted = if is_new { self.prepared.salvage(&logged) } else { Ok(()) };
+            noted.map(|()| commit)
+        });
+        let (commit, operations) = match usable {
+            Ok(Some(commit)) => commit,
+            Ok(None) => return Ok(Ok(())),
             Err(reason) => return Ok(Err(reason)),
         };
         for op in operations {
@@ -274,7 +296,7 @@ impl<'a, 'b> LogTables<'a, 'b> {
                 continue; // dropped, or in tables
             }
             self.sequence += 1;
-            let stamp = Stamp { timestamp, sequence: self.sequence, late: record.flags & LATE != 0 };
+            let stamp = Stamp { timestamp: commit.timestamp, sequence: self.sequence, late: commit.late };
             let memtable = self.memtables.entry(id).or_insert_with(|| Arc::new(Memtable::new()));
             insert(memtable, op.kind, stamp, Bytes::copy_from_slice);
         }
@@ -317,17 +339,4 @@ impl<'a, 'b> LogTables<'a, 'b> {
         self.tables.entry(id).or_default().extend(written);
         Ok(())
     }
-}
-
-/// The timestamp and the operations of a commit as it was logged, in `body`; every operation of it must be understood.
-pub(super) fn read_commit(flags: u8, body: &[u8]) -> std::result::Result<(Timestamp, Vec<Op<'_>>), Reason> {
-    let (timestamp, operations) = split_record(body).ok_or("too short for a commit")?;
-    if timestamp == 0 || timestamp == Timestamp::MAX {
-        return Err("no commit has this timestamp".into());
-    }
-    if flags & !LATE != 0 {
-        return Err(Reason::unknown("a commit with unknown flags", flags));
-    }
-    let operations: std::result::Result<_, DecodeError> = Operations::new(operations).collect();
-    Ok((timestamp, operations.map_err(|error| error.reason)?))
 }

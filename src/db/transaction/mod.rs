@@ -238,12 +238,61 @@ impl Transaction {
             self.session.engine().check_open()?;
             return Ok(start);
         }
+        self.session.engine().commit(self.batch(), &options.started_at(start))
+    }
+
+    /// Prepares it under the name `id`, as a participant of a transaction over several databases (two-phase commit): all that
+    /// could stop its commit is checked now, and it is on stable storage when this returns. From then on, also after a
+    /// restart, it is for whoever coordinates to [commit](Db::commit_prepared) or to [abort](Db::abort_prepared) it. Gives the
+    /// timestamp above which it can be committed: its start, or a floor or closed time that has passed it.
+    ///
+    /// Until then it is *in doubt*: its writes are not seen, and what would get in the way of its commit is
+    /// [`Busy`](Error::Busy): a commit that writes a key that it wrote (or read, if it is serializable), a late commit at or
+    /// below its start, dropping a keyspace that it touches. With late commits a coordinator may have chosen any timestamp
+    /// above its start; so then `close_until` above it is `Busy` too, and so is a commit with a condition on what it will
+    /// write, and the floors of keyspaces that it writes to stop at its start. One that is never decided stands in others' way
+    /// for ever, and [`Db::prepared`] shows it.
+    ///
+    /// ```
+    /// # use strandline::{Db, Error, Isolation, MemFs, Options};
+    /// # let fs = MemFs::new();
+    /// let db = Options::new().fs(fs.clone()).open("db")?;
+    /// let accounts = db.keyspace("accounts")?;
+    /// let mut transfer = db.begin(Isolation::Serializable)?;
+    /// transfer.put(&accounts, "alice", "90")?;
+    /// transfer.prepare("transfer 7")?;
+    /// assert!(matches!(accounts.put("alice", "0"), Err(Error::Busy { .. })));
+    /// db.close()?;
+    ///
+    /// // Some time later the coordinator has heard of all participants, and decides.
+    /// let db = Options::new().fs(fs).open("db")?;
+    /// assert_eq!(db.prepared()[0].id, "transfer 7");
+    /// let ts = db.commit_prepared("transfer 7", None)?;
+    /// assert_eq!(db.keyspace("accounts")?.get_at("alice", ts)?.as_deref(), Some(&b"90"[..]));
+    /// assert_eq!(db.commit_prepared("transfer 7", None)?, ts); // as often as it is asked to
+    /// db.forget_prepared("transfer 7")?; // nobody will ask any more
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The transaction is rolled back. `Conflict` as for [`commit`](Self::commit); `Busy` for an id that is in use, and
+    /// where another prepared transaction has locked what this one writes or, if it is serializable, writes what this one
+    /// has read; `Decided` for an id whose outcome was not forgotten; `Background`, and the database has failed: whether it
+    /// is prepared is known once it was reopened or resumed; `InvalidArgument` for an empty id, `TooLarge` for one
+    /// of more than 65,535 bytes, or if all that is in doubt came to more than a batch may; else as
+    /// [`Db::commit_with`].
+    pub fn prepare(self, id: impl AsRef<[u8]>) -> Result<Timestamp> {
+        self.session.engine().prepare(id.as_ref(), self.started_at(), self.batch())
+    }
+
+    /// What it writes and, if it is serializable, has read.
+    fn batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
         self.writes.add_to(&mut batch);
         if let Some(reads) = &self.reads {
             reads.lock().add_to(&mut batch);
         }
-        self.session.engine().commit(batch, &options.started_at(start))
+        batch
     }
 }
 

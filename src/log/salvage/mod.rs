@@ -16,7 +16,7 @@ use super::LogPosition;
 use super::mark::{ManifestMark, Standing};
 use super::plan::Expectation;
 use super::reader::{RecordRef, SegmentReader};
-use super::record::{COMMIT, KEYSPACE, MANIFEST_MARK, NEWEST_KIND};
+use super::record::{KEYSPACE, MANIFEST_MARK, NEWEST_KIND, is_of_commits};
 use super::recovery::list;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::Result;
@@ -204,7 +204,7 @@ fn walk(
         if let Some(record) = reader.record(offset, &header, limit)? {
             let len = record.end.0 - record.position.0;
             match record.kind {
-                COMMIT => match apply(record)? {
+                kind if is_of_commits(kind) => match apply(record)? {
                     Ok(()) => {
                         salvaged.records += 1;
                         salvaged.bytes += len;

@@ -18,7 +18,7 @@ use crate::log::LogPosition;
 use crate::log::mark::ManifestMark;
 use crate::log::plan::Expectation;
 use crate::log::reader::SegmentReader;
-use crate::log::record::{COMMIT, MANIFEST_MARK};
+use crate::log::record::{MANIFEST_MARK, is_of_commits};
 use crate::log::recovery::list;
 use crate::log::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 
@@ -223,7 +223,7 @@ fn begins_anew(
         if is_copy && (there.kind, there.payload) == (first.kind, first.payload) {
             return Ok(true);
         }
-        if there.kind == COMMIT {
+        if is_of_commits(there.kind) {
             return Ok(false);
         }
         at = header.offset_of(there.end);
