@@ -141,8 +141,8 @@ mod version;
 
 pub use db::{
     Change, Changes, Cursor, Db, Event, History, Isolation, Iter, KeyRange, Keyspace, KeyspaceMetrics, LevelMetrics,
-    LostFile, LostTable, ManifestFound, Metrics, Outcome, PreparedTransaction, RepairReport, RepairedKeyspace, Savepoint, Snapshot, SnapshotMetrics,
-    Subscription, Transaction, TransactionIter, VerifyReport, WriteBatch,
+    LostFile, LostTable, ManifestFound, Metrics, Outcome, PreparedTransaction, RepairReport, RepairedKeyspace,
+    Savepoint, Snapshot, SnapshotMetrics, Subscription, Transaction, TransactionIter, VerifyReport, WriteBatch,
 };
 pub use error::{Error, Result};
 pub use format::codec::Compression;

@@ -103,7 +103,10 @@ impl Engine {
             self.check_locks(&state, &operations, &reads, seen)?;
         }
         let read = reads.keyspaces.as_slice();
-        self.commit_under(state, Write { operations, count, cost, touched, read, at: options.at, durability, decides: None })
+        self.commit_under(
+            state,
+            Write { operations, count, cost, touched, read, at: options.at, durability, decides: None },
+        )
     }
 
     /// Under the commit lock, which it ends: commits what nothing but its timestamp can stop.

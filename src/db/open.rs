@@ -319,12 +319,7 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(
-        state: &'a ManifestState,
-        store: &Arc<TableStore>,
-        memtable_bytes: usize,
-        prepared: PreparedTable,
-    ) -> Self {
+    fn new(state: &'a ManifestState, store: &Arc<TableStore>, memtable_bytes: usize, prepared: PreparedTable) -> Self {
         let keyspaces = state.keyspaces.iter().map(|(id, keyspace)| {
             let floor = state.floor(keyspace);
             let core = KeyspaceCore::new(*id, keyspace.name.clone(), keyspace.options.clone(), floor);

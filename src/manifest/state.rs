@@ -215,7 +215,8 @@ impl ManifestState {
     /// What the manifest covers further than the log is known to be synced: names it for an error.
     pub(crate) fn ahead_of(&self, synced: u64) -> Option<String> {
         let keyspace = self.keyspaces.values().find(|keyspace| keyspace.log_position > synced);
-        let prepared = (self.prepared.log_position > synced).then(|| "what it says of prepared transactions".to_owned());
+        let prepared =
+            (self.prepared.log_position > synced).then(|| "what it says of prepared transactions".to_owned());
         keyspace.map(|keyspace| format!("keyspace {:?}", keyspace.name)).or(prepared)
     }
 

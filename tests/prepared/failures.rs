@@ -15,13 +15,8 @@ fn what_others_hear_of_an_undecided_outcome_is_true() {
         let faults = FaultFs::new(memory.clone());
         let db = options(&memory).fs(faults.clone()).open("db").unwrap();
         prepare(&db, "t", &["a"], "1").unwrap();
-        let fault = |nth| Fault {
-            purpose: None,
-            operation: Some(Operation::Sync),
-            nth,
-            kind: FaultKind::Io,
-            repeat: false,
-        };
+        let fault =
+            |nth| Fault { purpose: None, operation: Some(Operation::Sync), nth, kind: FaultKind::Io, repeat: false };
         faults.inject(fault(nth % 2));
         let heard: Vec<_> = thread::scope(|scope| {
             let ask = |i: u32| {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use strandline::fs::{Fault, FaultKind};
-use strandline::{CommitOptions, Db, Durability, Error, FaultFs, Isolation, Keyspace, MemFs, Outcome, Result, WriteBatch};
+use strandline::{
+    CommitOptions, Db, Durability, Error, FaultFs, Isolation, Keyspace, MemFs, Outcome, Result, WriteBatch,
+};
 
 use super::options;
 
@@ -60,7 +62,7 @@ impl Model {
                 found.in_doubt.insert(id, InDoubt::default());
             }
             let outcome = db.prepared_outcome(id);
-            outcome.into_iter().for_each(|outcome| drop(found.aborted.insert(id, outcome == Outcome::Aborted)));
+            outcome.into_iter().for_each(|outcome| _ = found.aborted.insert(id, outcome == Outcome::Aborted));
         }
         found
     }
@@ -162,8 +164,7 @@ fn run(db: &Db, ks: &Keyspace, step: &Step, model: &mut Model) -> Result<()> {
             prepared
         }
         Step::Decide(id, commit) => {
-            let decided =
-                if commit { db.commit_prepared(id, None).map(drop) } else { db.abort_prepared(id) };
+            let decided = if commit { db.commit_prepared(id, None).map(drop) } else { db.abort_prepared(id) };
             match model.aborted.get(id) {
                 Some(aborted) if *aborted == commit => {
                     return must_fail(decided, |error| matches!(error, Error::Decided { .. }));

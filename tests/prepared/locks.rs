@@ -78,7 +78,7 @@ fn what_a_serializable_one_has_read_nobody_writes() {
         let fs = MemFs::new();
         let db = options(&fs).late_commits(late_commits).open("db").unwrap();
         let ks = db.keyspace("ks").unwrap();
-        ["b", "d", "f"].into_iter().for_each(|key| drop(ks.put(key, "old").unwrap()));
+        ["b", "d", "f"].into_iter().for_each(|key| _ = ks.put(key, "old").unwrap());
         let mut tx = db.begin(Isolation::Serializable).unwrap();
         assert!(tx.get(&ks, "missing").unwrap().is_none());
         assert_eq!(tx.range(&ks, "d".."g").count(), 2);
@@ -197,7 +197,7 @@ fn without_late_commits_floors_go_on() {
     let ks = db.keyspace("ks").unwrap();
     ks.put("a", "1").unwrap();
     prepare(&db, "t", &["t"], "new").unwrap();
-    (0..9).for_each(|i| drop(ks.put("a", i.to_string()).unwrap()));
+    (0..9).for_each(|i| _ = ks.put("a", i.to_string()).unwrap());
     db.close_until(20).unwrap();
     db.flush().unwrap();
     assert_eq!(ks.retained_from(), 10);
@@ -216,7 +216,7 @@ fn prepare_says_above_what_it_can_be_committed() {
     ks.put("a", "1").unwrap();
     let mut tx = db.begin(Isolation::Snapshot).unwrap();
     tx.put(&ks, "t", "new").unwrap();
-    (0..9).for_each(|i| drop(ks.put("a", i.to_string()).unwrap()));
+    (0..9).for_each(|i| _ = ks.put("a", i.to_string()).unwrap());
     db.flush().unwrap();
     assert_eq!((tx.started_at(), ks.retained_from()), (1, 10));
     assert_eq!(tx.prepare("t").unwrap(), 10);

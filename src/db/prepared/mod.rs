@@ -69,11 +69,7 @@ impl Db {
     /// must be, or `u64::MAX`; `LateCommit` and `Busy` for one that nothing may be committed at (any more), as for
     /// [`commit_with`](Self::commit_with): without late commits one at or below the last timestamp, with them one that a
     /// live transaction would see in its past; `ReadOnly`, `Background`, `Closed`.
-    pub fn commit_prepared(
-        &self,
-        id: impl AsRef<[u8]>,
-        timestamp: impl Into<Option<Timestamp>>,
-    ) -> Result<Timestamp> {
+    pub fn commit_prepared(&self, id: impl AsRef<[u8]>, timestamp: impl Into<Option<Timestamp>>) -> Result<Timestamp> {
         self.engine().commit_prepared(id.as_ref(), timestamp.into())
     }
 

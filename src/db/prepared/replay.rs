@@ -2,9 +2,9 @@
 //!
 //! It is all published: nobody knows of sequences.
 
+use super::Outcome;
 use super::pending::Pending;
 use super::table::{Found, PreparedTable};
-use super::Outcome;
 use crate::db::record::{Logged, LoggedCommit};
 use crate::format::Reason;
 use crate::log::LogPosition;

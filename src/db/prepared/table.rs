@@ -89,7 +89,9 @@ impl PreparedTable {
             None => Found::Nothing,
             Some(Entry { forgotten: Some(sequence), .. }) => Found::Forgotten(*sequence),
             Some(Entry { outcome: Some((outcome, sequence)), .. }) => Found::Decided(*outcome, *sequence),
-            Some(Entry { pending, .. }) => pending.as_ref().map_or(Found::Nothing, |one| Found::InDoubt(Arc::clone(one))),
+            Some(Entry { pending, .. }) => {
+                pending.as_ref().map_or(Found::Nothing, |one| Found::InDoubt(Arc::clone(one)))
+            }
         }
     }
 
@@ -117,8 +119,7 @@ impl PreparedTable {
     pub(super) fn enter(&mut self, pending: &Arc<Pending>, sequence: Sequence) {
         self.lock(pending);
         let id = pending.told.id.clone();
-        let entry =
-            Entry { prepared_at: sequence, pending: Some(Arc::clone(pending)), outcome: None, forgotten: None };
+        let entry = Entry { prepared_at: sequence, pending: Some(Arc::clone(pending)), outcome: None, forgotten: None };
         self.entries.insert(id.clone(), entry);
         self.step(sequence, id);
     }
