@@ -156,7 +156,9 @@ mod tests {
         for from in &each {
             for to in &each {
                 let (from, to) = (state(from, 10), state(to, 20));
-                let known = ManifestState { prepared: from.clone(), ..ManifestState::default() };
+                let made = Edit::from(from.changes_since(&PreparedState::default()));
+                let known = ManifestState::default().after(&made).unwrap();
+                assert_eq!(known.prepared, from);
                 let mut bytes = Vec::new();
                 Edit::from(to.changes_since(&from)).encode(&mut bytes);
                 let edit = Edit::decode(&bytes).unwrap();
