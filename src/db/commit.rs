@@ -114,7 +114,7 @@ impl Engine {
         let Write { mut operations, count, cost, touched, read, at, durability, decides } = write;
         let (sequences, bytes) = (count.max(1) as u64, operations.len() as u64);
         let mut found = self.find(touched, read)?;
-        let admitted = self.admit(&state, found.floor, at)?;
+        let admitted = self.admit(&state, found.floor, at, decides.is_some())?;
         if self.lacks_room(&found)? {
             self.make_room(&mut state, touched)?;
             found = self.find(touched, &[])?;
@@ -233,7 +233,9 @@ impl Engine {
     }
 
     /// Under the commit lock: whether the commit may be, and at which timestamp.
-    fn admit(&self, state: &CommitState, floor: Timestamp, at: Option<Timestamp>) -> Result<Admitted> {
+    ///
+    /// A prepared one (`decides`) is in nobody's way who is prepared too: that was checked then.
+    fn admit(&self, state: &CommitState, floor: Timestamp, at: Option<Timestamp>, decides: bool) -> Result<Admitted> {
         let admission = Admission {
             clock: self.options.clock,
             late_commits: self.options.late_commits,
@@ -244,7 +246,7 @@ impl Engine {
         };
         let admitted = admission.admit(at)?;
         let is_seen = || {
-            state.prepared.has_start_from(admitted.timestamp)
+            (!decides && state.prepared.has_start_from(admitted.timestamp))
                 || self.snapshots.lock().has_transaction_from(admitted.timestamp)
         };
         if admitted.late && is_seen() {

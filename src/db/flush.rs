@@ -11,11 +11,12 @@ use std::collections::BTreeSet;
 use super::engine::{CommitState, Engine, ManifestCell};
 use super::keyspace::KeyspaceCore;
 use super::merge_job::{MergeInput, MergeOutcome};
+use super::prepared::Untold;
 use super::retention::Settled;
 use super::world::{KeyspaceVersion, Mem};
 use crate::fs::Purpose;
 use crate::log::{Log, LogPosition, LogStart};
-use crate::manifest::{Change, KeyspaceId, LogState, PreparedState};
+use crate::manifest::{Change, KeyspaceId, LogState};
 use crate::sync::{Arc, MutexGuard, Ordering};
 use crate::version::Sequence;
 use crate::{Error, Result, Timestamp};
@@ -217,11 +218,12 @@ impl Engine {
             // The active segment alone may be beyond the limit; only an older one can be freed.
             log.rotate().map_err(|error| self.fail(error))?;
         }
-        let untold = self.untold_prepared();
+        // Before the log can do without what it says of prepared transactions.
+        let untold = self.commit.lock().prepared.untold();
         let mut flushed = Vec::new();
         let written = self.write_tables(unit, &mut flushed).and_then(|covered| {
             let start = log.start_at(self.log_needed_from(unit));
-            let covered = untold.as_ref().map_or(covered, |(_, state)| covered.max(LogPosition(state.log_position)));
+            let covered = untold.as_ref().map_or(covered, |untold| covered.max(LogPosition(untold.log_position)));
             // L4: what the tables hold must not be ahead of the log, unless the log begins behind it.
             let spared = covered.0.saturating_sub(log.synced().0);
             let unsynced = covered <= start.position && log.is_much(spared);
@@ -233,9 +235,11 @@ impl Engine {
         changes.push(Change::LastTimestamp { timestamp: unit.last_timestamp });
         changes.push(Change::LogProved(proof));
         changes.push(Change::LogStart { ordinal: start.ordinal, position: start.position.0 });
-        if let Some((_, state)) = &untold {
-            changes.extend(state.changes_since(&self.manifest.lock().state().prepared));
-        }
+        let told = untold.map(|Untold { changes: told, ids, log_position }| {
+            let known = self.manifest.lock().state().prepared.clone();
+            changes.extend(known.changes_to(ids, log_position));
+            told
+        });
         self.edit_in_living(changes, |world| {
             let mut next = world.clone();
             for one in &flushed {
@@ -249,7 +253,7 @@ impl Engine {
             }
             Ok((next, ()))
         })?;
-        if let Some((told, _)) = untold {
+        if let Some(told) = told {
             self.commit.lock().prepared.is_told(told);
         }
         for one in flushed.iter().filter(|one| one.mem.entries.late() && one.outcome.stats.has_dropped()) {
@@ -269,14 +273,6 @@ impl Engine {
             remove_before(&log, start);
         }
         Ok(())
-    }
-
-    /// What the manifest has to be told of prepared transactions before the log can do without what it says of them: how
-    /// often that was changed, and all of it.
-    fn untold_prepared(&self) -> Option<(u64, PreparedState)> {
-        let state = self.commit.lock();
-        let changes = state.prepared.untold()?;
-        Some((changes, state.prepared.state()))
     }
 
     /// Writes the memtables of a unit to tables, and says how far the log must be durable once they are named.

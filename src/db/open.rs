@@ -58,6 +58,7 @@ impl Options {
         let lock = if self.read_only { None } else { Some(self.take(&*fs, &dir)?) };
         let (recovered, parts) = self.recover(Arc::new(DatabaseFs::new(fs)), dir, lock)?;
         let engine = Arc::new(Engine::new(parts));
+        engine.hold_for_prepared();
         if !engine.options.read_only {
             for unit in recovered.units {
                 engine.background.enqueue_flush(unit);
@@ -218,9 +219,9 @@ fn read_state(options: &Options, fs: &Arc<dyn Fs>, dir: &Path, loaded: Option<Lo
         let reason = format!("{ahead} covers more of the log than was synced");
         return Err(Error::corruption(FileKind::Manifest.path(dir, loaded.number), 0, reason));
     }
-    let prepared = PreparedTable::known(&state.prepared).map_err(|error| {
+    let prepared = PreparedTable::known(&state.prepared, state.next_keyspace_id).map_err(|reason| {
         let number = loaded.as_ref().map_or(FileNumber(0), |loaded| loaded.number);
-        Error::corruption(FileKind::Manifest.path(dir, number), 0, format!("a prepared transaction: {}", error.reason))
+        Error::corruption(FileKind::Manifest.path(dir, number), 0, reason)
     })?;
     let mut replay = Replay::new(&state, &store, options.memtable_bytes, prepared);
     let log = log::recover(&**fs, dir, &expectation(&state), &mut |record| replay.apply(&record, dir));
@@ -353,7 +354,7 @@ impl<'a> Replay<'a> {
         };
         let logged = Logged::read(record).map_err(damaged)?;
         if record.position.0 >= self.state.prepared.log_position {
-            self.prepared.replay(&logged, record.end).map_err(damaged)?;
+            self.prepared.replay(&logged, record.end, self.state.next_keyspace_id).map_err(damaged)?;
             self.last_timestamp = self.last_timestamp.max(self.prepared.highest_start().unwrap_or(0));
         }
         let Logged::Commit(LoggedCommit { timestamp, late, operations, .. }) = logged else { return Ok(()) };

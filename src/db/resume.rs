@@ -10,12 +10,13 @@
 use super::engine::{Engine, ManifestCell, log_keyspaces};
 use super::merge_job::{MergeInput, MergeOutcome};
 use super::origin::records_of_unwritten;
+use super::prepared::Untold;
 use super::retention::Settled;
 use super::world::Mem;
 use crate::format::FileKind;
 use crate::fs::Purpose;
 use crate::log::{LogStart, Proof};
-use crate::manifest::{Change, Edit, KeyspaceId, Manifest, PreparedState};
+use crate::manifest::{Change, Edit, KeyspaceId, Manifest};
 use crate::sync::{Arc, Ordering};
 use crate::{Error, Result};
 
@@ -56,13 +57,13 @@ impl Engine {
     }
 
     /// What was prepared, decided and forgotten, as far as it was published; the rest never was.
-    fn published_prepared(&self) -> PreparedState {
+    fn published_prepared(&self) -> Option<Untold> {
         let mut state = self.commit.lock();
         state.prepared.take_back(self.current.horizon().sequence);
-        state.prepared.state()
+        state.prepared.untold()
     }
 
-    fn start_anew(self: &Arc<Self>, prepared: PreparedState) -> Result<()> {
+    fn start_anew(self: &Arc<Self>, prepared: Option<Untold>) -> Result<()> {
         let mut cell = self.manifest.lock();
         self.check_open()?;
         // Nothing of the log, and no name that is not proved, will be relied on: who still waits for it waits in vain.
@@ -98,8 +99,8 @@ impl Engine {
                 changes.push(Change::KeyspaceFloor { id, floor });
             }
         }
-        let prepared = PreparedState { log_position: start.position.0, ..prepared };
-        changes.extend(prepared.changes_since(&known.prepared));
+        let prepared = prepared.map_or_else(Vec::new, |untold| untold.ids);
+        changes.extend(known.prepared.changes_to(prepared, start.position.0));
         for (id, outcome) in &flushed {
             changes.extend(outcome.tables.iter().map(|table| Change::AddTable {
                 keyspace: *id,

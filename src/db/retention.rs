@@ -163,9 +163,9 @@ impl Engine {
         }
         let mut state = self.commit.lock();
         // Without late commits nothing is committed below the last timestamp in any case.
-        let held = state.prepared.lowest_start().filter(|start| self.options.late_commits && *start < timestamp);
-        if let Some(start) = held {
-            let reason = format!("a prepared transaction that started at {start} may have to be committed above it");
+        let held = state.prepared.lowest_bound().filter(|bound| self.options.late_commits && *bound < timestamp);
+        if let Some(bound) = held {
+            let reason = format!("a prepared transaction may have to be committed anywhere above {bound}");
             return Err(Error::Busy { reason: reason.into() });
         }
         state.closed = state.closed.max(timestamp);

@@ -1,7 +1,7 @@
 //! What the manifest says of prepared transactions: those in doubt, and outcomes that were not forgotten.
 //!
 //! ```text
-//! in doubt  id bytes, start varint, then to the end what it locks and does (see db/prepared/record.rs)
+//! in doubt  id bytes, start varint, above varint, then to the end what it locks and does (see db/prepared/pending.rs)
 //! ```
 //!
 //! The log has them in the same bytes.
@@ -33,6 +33,8 @@ pub enum Outcome {
 pub(crate) struct InDoubt {
     pub(crate) id: TransactionId,
     pub(crate) start: Timestamp,
+    /// It can be committed above this; not below the start.
+    pub(crate) above: Timestamp,
     pub(crate) rest: Bytes,
 }
 
@@ -40,12 +42,18 @@ impl InDoubt {
     pub(crate) fn encode_head(&self, out: &mut Vec<u8>) {
         out.put_bytes(&self.id);
         out.put_varint(self.start);
+        out.put_varint(self.above);
     }
 
     pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let (id, start) = (from.bytes()?.into(), from.varint()?);
+        let at = *from;
+        let above = from.varint()?;
+        if above < start {
+            return Err(at.error("a transaction could be committed below its start"));
+        }
         let rest = from.take(from.rest().len())?;
-        Ok(Self { id, start, rest: Bytes::copy_from_slice(rest) })
+        Ok(Self { id, start, above, rest: Bytes::copy_from_slice(rest) })
     }
 }
 
@@ -76,30 +84,38 @@ pub(crate) struct PreparedState {
 }
 
 impl PreparedState {
-    /// The changes that lead from `known` to this.
-    pub(crate) fn changes_since(&self, known: &Self) -> Vec<Change> {
+    /// The changes that make this out of nothing.
+    pub(super) fn snapshot(&self) -> Vec<Change> {
+        let all = self.transactions.iter().map(|(id, known)| (id.clone(), Some(known.clone())));
+        Self::default().changes_to(all, self.log_position)
+    }
+
+    /// The changes after which these ids are known so (`None`: are free), and the others as they are here. What the log
+    /// says up to `log_position` must be among them.
+    pub(crate) fn changes_to(
+        &self,
+        ids: impl IntoIterator<Item = (TransactionId, Option<Known>)>,
+        log_position: u64,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
-        for (id, before) in &*known.transactions {
-            let goes_on = match (before, self.transactions.get(id)) {
-                (_, None) => false,
-                (Known::InDoubt(_), Some(Known::Decided(_))) => true,
-                (before, Some(now)) => before.is(now),
+        for (id, now) in ids {
+            let before = self.transactions.get(&id);
+            let goes_on = match (before, &now) {
+                (None, _) | (Some(Known::InDoubt(_)), Some(Known::Decided(_))) => true,
+                (Some(_), None) => false,
+                (Some(before), Some(now)) if before.is(now) => continue,
+                (Some(_), Some(_)) => false,
             };
             if !goes_on {
                 changes.push(Change::Forget { id: id.clone() });
             }
+            changes.extend(now.map(|now| match now {
+                Known::InDoubt(in_doubt) => Change::Prepare(in_doubt),
+                Known::Decided(outcome) => Change::Decide { id, outcome },
+            }));
         }
-        for (id, now) in &*self.transactions {
-            if known.transactions.get(id).is_some_and(|before| before.is(now)) {
-                continue;
-            }
-            changes.push(match now {
-                Known::InDoubt(in_doubt) => Change::Prepare(Arc::clone(in_doubt)),
-                Known::Decided(outcome) => Change::Decide { id: id.clone(), outcome: *outcome },
-            });
-        }
-        if self.log_position != known.log_position {
-            changes.push(Change::PreparedLog { position: self.log_position });
+        if log_position > self.log_position {
+            changes.push(Change::PreparedLog { position: log_position });
         }
         changes
     }
@@ -137,7 +153,12 @@ mod tests {
     use super::*;
 
     fn in_doubt(id: &str, start: Timestamp) -> Known {
-        Known::InDoubt(Arc::new(InDoubt { id: id.as_bytes().into(), start, rest: Bytes::from_static(b"rest") }))
+        Known::InDoubt(Arc::new(InDoubt {
+            id: id.as_bytes().into(),
+            start,
+            above: start + 1,
+            rest: Bytes::from_static(b"rest"),
+        }))
     }
 
     /// Every pair of states of one id, reused or not: the changes lead from one to the other, also through their bytes.
@@ -156,14 +177,16 @@ mod tests {
         for from in &each {
             for to in &each {
                 let (from, to) = (state(from, 10), state(to, 20));
-                let made = Edit::from(from.changes_since(&PreparedState::default()));
+                let made = Edit::from(from.snapshot());
                 let known = ManifestState::default().after(&made).unwrap();
                 assert_eq!(known.prepared, from);
                 let mut bytes = Vec::new();
-                Edit::from(to.changes_since(&from)).encode(&mut bytes);
+                let ids = [b"a", b"b"].map(|id| (TransactionId::from(&id[..]), to.transactions.get(&id[..]).cloned()));
+                Edit::from(from.changes_to(ids, to.log_position)).encode(&mut bytes);
                 let edit = Edit::decode(&bytes).unwrap();
                 assert_eq!(known.after(&edit).unwrap().prepared, to, "from {from:?}");
-                assert!(to.changes_since(&to).is_empty());
+                let all = to.transactions.iter().map(|(id, known)| (id.clone(), Some(known.clone())));
+                assert!(to.changes_to(all, to.log_position).is_empty());
             }
         }
     }

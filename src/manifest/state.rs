@@ -238,7 +238,7 @@ impl ManifestState {
         let keyspaces = self.keyspaces.iter().flat_map(|(id, keyspace)| keyspace.snapshot(*id));
         // Proved behind the cuts: what was proved since lies above them.
         let tail = [Change::LogProved(self.log.proved), Change::NextKeyspace { id: self.next_keyspace_id }];
-        let prepared = self.prepared.changes_since(&PreparedState::default());
+        let prepared = self.prepared.snapshot();
         head.into_iter().chain(cuts).chain(keyspaces).chain(tail).chain(prepared)
     }
 }

@@ -1,6 +1,8 @@
 //! What one in doubt keeps others from, and what it does not.
 
-use strandline::{CommitOptions, Error, Isolation, KeyspaceOptions, MemFs, Retention, WriteBatch};
+use strandline::{
+    CommitOptions, Db, Error, Isolation, Keyspace, KeyspaceOptions, MemFs, Result, Retention, WriteBatch,
+};
 
 use super::{ids, is_busy, open, options, prepare};
 
@@ -141,6 +143,22 @@ fn one_that_only_reads_keeps_what_it_has_read() {
     ks.put("a", "2").unwrap();
 }
 
+fn put_with(db: &Db, keyspace: &Keyspace, key: &str, options: CommitOptions) -> Result<u64> {
+    let mut batch = WriteBatch::new();
+    batch.put(keyspace, key, "x");
+    db.commit_with(batch, options)
+}
+
+fn put_in(db: &Db, keyspace: &Keyspace, key: &str, timestamp: u64) -> Result<u64> {
+    put_with(db, keyspace, key, at(timestamp))
+}
+
+fn prepare_in(db: &Db, keyspace: &str, id: &str, key: &str) {
+    let mut tx = db.begin(Isolation::Snapshot).unwrap();
+    tx.put(&db.keyspace(keyspace).unwrap(), key, "new").unwrap();
+    tx.prepare(id).unwrap();
+}
+
 // S12
 #[test]
 fn nothing_comes_below_its_start_and_no_floor_or_closed_time_above_it() {
@@ -150,11 +168,7 @@ fn nothing_comes_below_its_start_and_no_floor_or_closed_time_above_it() {
     let latest = db.keyspace_with("latest", keep(Retention::Latest)).unwrap();
     let manual = db.keyspace_with("manual", keep(Retention::Manual)).unwrap();
     let other = db.keyspace_with("other", keep(Retention::Latest)).unwrap();
-    let put = |keyspace: &strandline::Keyspace, key: &str, options| {
-        let mut batch = WriteBatch::new();
-        batch.put(keyspace, key, "x");
-        db.commit_with(batch, options)
-    };
+    let put = |keyspace: &Keyspace, key: &str, options| put_with(&db, keyspace, key, options);
     for ts in [10, 20] {
         put(&latest, "a", at(ts)).unwrap();
     }
@@ -162,14 +176,23 @@ fn nothing_comes_below_its_start_and_no_floor_or_closed_time_above_it() {
     tx.put(&latest, "t", "new").unwrap();
     tx.put(&manual, "t", "new").unwrap();
     assert_eq!(tx.prepare("t").unwrap(), 20);
+    // Another one that started later is in nobody's way who is prepared.
+    put(&other, "x", at(35)).unwrap();
+    prepare_in(&db, "other", "u", "z");
 
     put(&other, "a", at(40)).unwrap();
     put(&latest, "a", at(50)).unwrap();
     put(&latest, "a", at(60)).unwrap();
     is_busy(put(&latest, "a", at(15)));
     is_busy(put(&other, "b", at(20)));
-    put(&other, "b", at(21)).unwrap();
+    is_busy(put(&other, "b", at(35)));
+    put(&other, "b", at(36)).unwrap();
 
+    // After a restart too.
+    drop((latest, manual, other, db));
+    let db = options(&fs).open("db").unwrap();
+    let [latest, manual, other] = ["latest", "manual", "other"].map(|name| db.keyspace(name).unwrap());
+    is_busy(put_in(&db, &other, "b", 35));
     assert_eq!(db.retain_from(55).unwrap(), 20);
     is_busy(db.close_until(21));
     db.close_until(20).unwrap();
@@ -177,12 +200,14 @@ fn nothing_comes_below_its_start_and_no_floor_or_closed_time_above_it() {
     assert_eq!(db.drop_keyspace("unknown").unwrap_err().to_string(), "there is no keyspace named \"unknown\"");
     db.flush().unwrap();
     db.compact().unwrap();
-    assert_eq!((latest.retained_from(), manual.retained_from(), other.retained_from()), (20, 20, 60));
+    assert_eq!((latest.retained_from(), manual.retained_from(), other.retained_from()), (20, 20, 35));
     assert_eq!(latest.history("a", ..).unwrap().count(), 3, "20, 50 and 60 stay");
 
     assert_eq!(db.commit_prepared("t", 30).unwrap(), 30);
     assert_eq!(latest.get_at("t", 30).unwrap().as_deref(), Some(&b"new"[..]));
-    db.close_until(21).unwrap();
+    is_busy(db.close_until(36));
+    db.abort_prepared("u").unwrap();
+    db.close_until(36).unwrap();
     assert_eq!(db.retain_from(55).unwrap(), 55);
     db.compact().unwrap();
     assert_eq!(latest.retained_from(), 60);
@@ -208,6 +233,27 @@ fn without_late_commits_floors_go_on() {
     assert_eq!(db.commit_prepared("t", None).unwrap(), 21);
 }
 
+/// With late commits from then on it is to be committed above what floors and closed times have passed meanwhile.
+#[test]
+fn where_late_commits_are_turned_on_bounds_are_raised() {
+    let fs = MemFs::new();
+    let db = options(&fs).late_commits(false).open("db").unwrap();
+    let ks = db.keyspace("ks").unwrap();
+    ks.put("a", "1").unwrap();
+    prepare(&db, "t", &["t"], "new").unwrap();
+    (0..9).for_each(|i| _ = ks.put("a", i.to_string()).unwrap());
+    db.flush().unwrap();
+    drop((db, ks));
+    let (db, ks) = open(&fs);
+    (0..9).for_each(|i| _ = ks.put("a", i.to_string()).unwrap());
+    assert_eq!((db.prepared()[0].started_at, db.prepared()[0].above), (1, 10));
+    db.flush().unwrap();
+    drop((db, ks));
+    let (db, ks) = open(&fs);
+    assert_eq!((db.prepared()[0].above, ks.retained_from()), (10, 10));
+    assert_eq!(db.commit_prepared("t", 11).unwrap(), 11);
+}
+
 /// A floor that has passed the start while the transaction lived is what it has to be committed above.
 #[test]
 fn prepare_says_above_what_it_can_be_committed() {
@@ -220,7 +266,7 @@ fn prepare_says_above_what_it_can_be_committed() {
     db.flush().unwrap();
     assert_eq!((tx.started_at(), ks.retained_from()), (1, 10));
     assert_eq!(tx.prepare("t").unwrap(), 10);
-    assert_eq!(db.prepared()[0].above, 10);
+    assert_eq!((db.prepared()[0].started_at, db.prepared()[0].above), (1, 10));
     ks.put("a", "last").unwrap();
     ks.put("a", "last").unwrap();
     assert!(matches!(db.commit_prepared("t", 10), Err(Error::InvalidArgument(_))));

@@ -2,32 +2,39 @@
 //!
 //! A key that one will write is locked against everybody, what one has read against those who write. Two may have read the
 //! same; of two that meet otherwise the second is not prepared.
+//!
+//! Keys are found in one map for all that hold any, ranges in a list of each holder's own: many transactions with a few keys
+//! each are what is common.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::super::batch::{Op, OpKind, Operations, Reads};
-use super::pending::Pending;
+use super::super::batch::{Op, OpKind, Reads};
+use super::pending::{Pending, ReadRange};
 use crate::manifest::KeyspaceId;
 use crate::sync::Arc;
 use crate::{Slice, Timestamp};
 
-/// Starts of transactions, each as often as there is one.
+/// Timestamps, each as often as a transaction has it.
 #[derive(Debug, Default)]
-struct Starts(BTreeMap<Timestamp, usize>);
+struct Times(BTreeMap<Timestamp, usize>);
 
-impl Starts {
-    fn add(&mut self, start: Timestamp) {
-        *self.0.entry(start).or_default() += 1;
+impl Times {
+    fn add(&mut self, timestamp: Timestamp) {
+        *self.0.entry(timestamp).or_default() += 1;
     }
 
-    fn remove(&mut self, start: Timestamp) {
-        if let Some(count) = self.0.get_mut(&start) {
+    fn remove(&mut self, timestamp: Timestamp) {
+        if let Some(count) = self.0.get_mut(&timestamp) {
             *count -= 1;
             if *count == 0 {
-                self.0.remove(&start);
+                self.0.remove(&timestamp);
             }
         }
+    }
+
+    fn lowest(&self) -> Option<Timestamp> {
+        self.0.first_key_value().map(|(timestamp, _)| *timestamp)
     }
 }
 
@@ -35,39 +42,26 @@ impl Starts {
 #[derive(Debug, Default)]
 pub(super) struct Locks {
     keyspaces: BTreeMap<KeyspaceId, InKeyspace>,
-    starts: Starts,
+    starts: Times,
+    /// What they can be committed above.
+    bounds: Times,
 }
 
 #[derive(Debug, Default)]
 struct InKeyspace {
     keys: BTreeMap<Slice, KeyLock>,
-    ranges: Vec<RangeLock>,
-    /// How often one in doubt has read or will write here.
-    uses: usize,
-    /// Of those that will write.
-    starts: Starts,
+    /// Those that have read ranges, and which of their lists is of this keyspace.
+    walkers: Vec<(Arc<Pending>, usize)>,
+    /// What those that will write can be committed above.
+    bounds: Times,
+    /// How many have read or will write here.
+    users: usize,
 }
 
 #[derive(Debug, Default)]
 struct KeyLock {
     writer: Option<Arc<Pending>>,
     readers: Vec<Arc<Pending>>,
-}
-
-#[derive(Debug)]
-struct RangeLock {
-    start: Slice,
-    /// Exclusive; `None`: to the last key.
-    end: Option<Slice>,
-    writes: bool,
-    holder: Arc<Pending>,
-}
-
-/// What somebody wants to write or has read.
-#[derive(Debug, Clone, Copy)]
-enum Wanted<'a> {
-    Key(&'a [u8]),
-    Range(&'a [u8], Option<&'a [u8]>),
 }
 
 /// A lock that is in somebody's way.
@@ -83,8 +77,9 @@ impl Locks {
         self.starts.0.is_empty()
     }
 
-    pub(super) fn lowest_start(&self) -> Option<Timestamp> {
-        self.starts.0.first_key_value().map(|(start, _)| *start)
+    /// All can be committed above this.
+    pub(super) fn lowest_bound(&self) -> Option<Timestamp> {
+        self.bounds.lowest()
     }
 
     pub(super) fn highest_start(&self) -> Option<Timestamp> {
@@ -96,74 +91,56 @@ impl Locks {
         self.keyspaces.contains_key(&keyspace)
     }
 
-    /// Of those that will write in this keyspace.
-    pub(super) fn lowest_start_in(&self, keyspace: KeyspaceId) -> Option<Timestamp> {
-        self.keyspaces.get(&keyspace)?.starts.0.first_key_value().map(|(start, _)| *start)
+    /// All that will write in this keyspace can be committed above this.
+    pub(super) fn lowest_bound_in(&self, keyspace: KeyspaceId) -> Option<Timestamp> {
+        self.keyspaces.get(&keyspace)?.bounds.lowest()
     }
 
     pub(super) fn add(&mut self, pending: &Arc<Pending>) {
         self.starts.add(pending.start());
-        for id in pending.keyspaces() {
-            self.keyspaces.entry(id).or_default().uses += 1;
+        self.bounds.add(pending.above());
+        for id in pending.keyspaces.as_slice() {
+            self.keyspaces.entry(*id).or_default().users += 1;
         }
         for id in pending.written.as_slice() {
-            self.keyspaces.entry(*id).or_default().starts.add(pending.start());
+            self.keyspaces.entry(*id).or_default().bounds.add(pending.above());
         }
-        for op in Operations::new(&pending.operations).flatten() {
-            let keyspace = self.keyspaces.entry(KeyspaceId(op.keyspace)).or_default();
-            match op.kind {
-                OpKind::Put { key, .. } | OpKind::Delete { key } => {
-                    keyspace.keys.entry(Slice::copy_of(key)).or_default().writer = Some(Arc::clone(pending));
-                }
-                OpKind::DeleteRange { start, end } => keyspace.ranges.push(RangeLock {
-                    start: Slice::copy_of(start),
-                    end: end.map(Slice::copy_of),
-                    writes: true,
-                    holder: Arc::clone(pending),
-                }),
-            }
+        for (id, key) in pending.written_keys() {
+            let keys = &mut self.keyspaces.entry(id).or_default().keys;
+            keys.entry(Slice::copy_of(key)).or_default().writer = Some(Arc::clone(pending));
         }
         for (id, key) in &pending.reads.keys {
-            let keyspace = self.keyspaces.entry(*id).or_default();
-            keyspace.keys.entry(Slice::copy_of(key)).or_default().readers.push(Arc::clone(pending));
+            let keys = &mut self.keyspaces.entry(*id).or_default().keys;
+            keys.entry(Slice::copy_of(key)).or_default().readers.push(Arc::clone(pending));
         }
-        for (id, start, end) in &pending.reads.ranges {
-            self.keyspaces.entry(*id).or_default().ranges.push(RangeLock {
-                start: start.clone(),
-                end: end.clone(),
-                writes: false,
-                holder: Arc::clone(pending),
-            });
+        for (at, (id, _)) in pending.ranges.iter().enumerate() {
+            self.keyspaces.entry(*id).or_default().walkers.push((Arc::clone(pending), at));
         }
     }
 
     pub(super) fn remove(&mut self, pending: &Arc<Pending>) {
-        self.starts.remove(pending.start());
         let is_other = |holder: &Arc<Pending>| !Arc::ptr_eq(holder, pending);
-        let written = Operations::new(&pending.operations).flatten().filter_map(|op| match op.kind {
-            OpKind::Put { key, .. } | OpKind::Delete { key } => Some((KeyspaceId(op.keyspace), key)),
-            OpKind::DeleteRange { .. } => None,
-        });
+        self.starts.remove(pending.start());
+        self.bounds.remove(pending.above());
         let read = pending.reads.keys.iter().map(|(id, key)| (*id, &**key));
-        for (id, key) in written.chain(read) {
+        for (id, key) in pending.written_keys().chain(read) {
             let Some(keyspace) = self.keyspaces.get_mut(&id) else { continue };
-            if let Some(lock) = keyspace.keys.get_mut(key) {
-                lock.writer = lock.writer.take().filter(is_other);
-                lock.readers.retain(is_other);
-                if lock.writer.is_none() && lock.readers.is_empty() {
-                    keyspace.keys.remove(key);
-                }
+            let Some(lock) = keyspace.keys.get_mut(key) else { continue };
+            lock.writer = lock.writer.take().filter(is_other);
+            lock.readers.retain(is_other);
+            if lock.writer.is_none() && lock.readers.is_empty() {
+                keyspace.keys.remove(key);
             }
         }
         for id in pending.written.as_slice() {
-            self.keyspaces.entry(*id).or_default().starts.remove(pending.start());
+            self.keyspaces.entry(*id).or_default().bounds.remove(pending.above());
         }
-        for id in pending.keyspaces() {
-            let Some(keyspace) = self.keyspaces.get_mut(&id) else { continue };
-            keyspace.ranges.retain(|range| is_other(&range.holder));
-            keyspace.uses -= 1;
-            if keyspace.uses == 0 {
-                self.keyspaces.remove(&id);
+        for id in pending.keyspaces.as_slice() {
+            let Some(keyspace) = self.keyspaces.get_mut(id) else { continue };
+            keyspace.walkers.retain(|(holder, _)| is_other(holder));
+            keyspace.users -= 1;
+            if keyspace.users == 0 {
+                self.keyspaces.remove(id);
             }
         }
     }
@@ -171,55 +148,80 @@ impl Locks {
     /// What is in the way of who writes these operations.
     pub(super) fn met_by_writes<'a>(&self, mut operations: impl Iterator<Item = Op<'a>>) -> Option<Met> {
         operations.find_map(|op| {
-            let wanted = match op.kind {
-                OpKind::Put { key, .. } | OpKind::Delete { key } => Wanted::Key(key),
-                OpKind::DeleteRange { start, end } => Wanted::Range(start, end),
+            let (id, keyspace) = self.keyspaces.get_key_value(&KeyspaceId(op.keyspace))?;
+            let (key, holder) = match op.kind {
+                OpKind::Put { key, .. } | OpKind::Delete { key } => {
+                    let holder = keyspace.keys.get(key).and_then(KeyLock::any);
+                    (key, holder.or_else(|| keyspace.walker_of(key, None))?)
+                }
+                OpKind::DeleteRange { start, end } => keyspace.met_in_range(start, end, KeyLock::any)?,
             };
-            self.met(KeyspaceId(op.keyspace), wanted, false)
+            Some(Met { keyspace: *id, key: Slice::copy_of(key), holder: Arc::clone(holder) })
         })
     }
 
-    /// What is in the way of who has read this.
+    /// What is in the way of who has read this: what will be written.
     pub(super) fn met_by_reads(&self, reads: &Reads) -> Option<Met> {
-        let keys = reads.keys.iter().map(|(id, key)| (*id, Wanted::Key(key)));
-        let ranges = reads.ranges.iter().map(|(id, start, end)| (*id, Wanted::Range(start, end.as_deref())));
-        keys.chain(ranges).find_map(|(keyspace, wanted)| self.met(keyspace, wanted, true))
-    }
-
-    fn met(&self, id: KeyspaceId, wanted: Wanted<'_>, by_reading: bool) -> Option<Met> {
-        let keyspace = self.keyspaces.get(&id)?;
-        let met = |key: &[u8], holder: &Arc<Pending>| {
-            let holder = Arc::clone(holder);
-            Met { keyspace: id, key: Slice::copy_of(key), holder }
+        let met = |id: &KeyspaceId, found: (&[u8], &Arc<Pending>)| {
+            let (key, holder) = found;
+            Met { keyspace: *id, key: Slice::copy_of(key), holder: Arc::clone(holder) }
         };
-        let counts = |lock: &'_ KeyLock| {
-            let reader = lock.readers.first().filter(|_| !by_reading);
-            lock.writer.as_ref().or(reader).cloned()
-        };
-        let key = match wanted {
-            Wanted::Key(key) => keyspace.keys.get(key).and_then(|lock| Some(met(key, &counts(lock)?))),
-            Wanted::Range(start, end) if end.is_none_or(|end| start < end) => {
-                let bounds = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
-                let mut locks = keyspace.keys.range::<[u8], _>(bounds);
-                locks.find_map(|(key, lock)| Some(met(key, &counts(lock)?)))
-            }
-            Wanted::Range(..) => None,
-        };
-        key.or_else(|| {
-            let ranges = keyspace.ranges.iter().filter(|range| range.writes || !by_reading);
-            ranges.filter_map(|range| Some(met(range.meets(wanted)?, &range.holder))).next()
+        let by_key = reads.keys.iter().find_map(|(id, key)| {
+            let writer = self.keyspaces.get(id)?.keys.get(&**key)?.writer.as_ref()?;
+            Some(met(id, (key, writer)))
+        });
+        by_key.or_else(|| {
+            reads.ranges.iter().find_map(|(id, start, end)| {
+                let keyspace = self.keyspaces.get(id)?;
+                Some(met(id, keyspace.written_in_range(start, end.as_deref(), |lock| lock.writer.as_ref())?))
+            })
         })
     }
 }
 
-impl RangeLock {
-    /// The first key that both are about.
-    fn meets<'a>(&'a self, wanted: Wanted<'a>) -> Option<&'a [u8]> {
-        let below = |key: &[u8], end: Option<&[u8]>| end.is_none_or(|end| key < end);
-        let (first, end) = match wanted {
-            Wanted::Key(key) => return (*self.start <= *key && below(key, self.end.as_deref())).then_some(key),
-            Wanted::Range(start, end) => (start.max(&self.start), end),
+impl KeyLock {
+    fn any(&self) -> Option<&Arc<Pending>> {
+        self.writer.as_ref().or(self.readers.first())
+    }
+}
+
+impl InKeyspace {
+    /// The first key in a range that is locked as `holder` says.
+    fn written_in_range<'a>(
+        &'a self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        holder: impl Fn(&'a KeyLock) -> Option<&'a Arc<Pending>>,
+    ) -> Option<(&'a [u8], &'a Arc<Pending>)> {
+        if end.is_some_and(|end| end <= start) {
+            return None;
+        }
+        let bounds = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
+        self.keys.range::<[u8], _>(bounds).find_map(|(key, lock)| Some((&**key, holder(lock)?)))
+    }
+
+    /// A key of a range, and who has locked it, or read a range around it.
+    fn met_in_range<'a>(
+        &'a self,
+        start: &'a [u8],
+        end: Option<&[u8]>,
+        holder: impl Fn(&'a KeyLock) -> Option<&'a Arc<Pending>>,
+    ) -> Option<(&'a [u8], &'a Arc<Pending>)> {
+        self.written_in_range(start, end, holder).or_else(|| Some((start, self.walker_of(start, Some(end))?)))
+    }
+
+    /// Who has read a range that holds `key` or, if that is where a range begins which ends at `to`, meets that one.
+    fn walker_of(&self, key: &[u8], to: Option<Option<&[u8]>>) -> Option<&Arc<Pending>> {
+        let ends_behind = |range: &ReadRange| range.1.as_ref().is_none_or(|end| **end > *key);
+        let begins_before = |range: &ReadRange| match to {
+            None => *range.0 <= *key,
+            Some(to) => to.is_none_or(|to| *range.0 < *to),
         };
-        (below(first, end) && below(first, self.end.as_deref())).then_some(first)
+        let has_read = |(walker, at): &&(Arc<Pending>, usize)| {
+            // In order, and none reaches the next: of those that end behind the key the first begins first.
+            let ranges = walker.ranges.get(*at).map_or(&[][..], |(_, ranges)| ranges);
+            ranges.get(ranges.partition_point(|range| !ends_behind(range))).is_some_and(begins_before)
+        };
+        self.walkers.iter().find(has_read).map(|(walker, _)| walker)
     }
 }

@@ -11,7 +11,7 @@ mod table;
 
 pub use crate::manifest::Outcome;
 pub(crate) use pending::Pending;
-pub(crate) use table::PreparedTable;
+pub(crate) use table::{PreparedTable, Untold};
 
 use locks::Met;
 use table::{Found, Refused, decided};
@@ -40,7 +40,10 @@ const MAX_ID_BYTES: usize = 65_535;
 pub struct PreparedTransaction {
     /// The name that its coordinator gave it.
     pub id: Slice,
-    /// It can be committed above this: its start, or a floor or a closed time that had passed that when it was prepared.
+    /// What it has read is of this time.
+    pub started_at: Timestamp,
+    /// It can be committed above this, if late commits are on; else above the last timestamp, as everything. It is the start,
+    /// or a floor or closed time that had passed that when it was prepared.
     pub above: Timestamp,
 }
 
@@ -66,9 +69,9 @@ impl Db {
     /// # Errors
     /// `UnknownPrepared`; `Decided` if it was aborted, or committed at another timestamp than the one asked for. After all
     /// others it is still prepared: `InvalidArgument` for a timestamp that is not [above](PreparedTransaction::above) what it
-    /// must be, or `u64::MAX`; `LateCommit` and `Busy` for one that nothing may be committed at (any more), as for
-    /// [`commit_with`](Self::commit_with): without late commits one at or below the last timestamp, with them one that a
-    /// live transaction would see in its past; `ReadOnly`, `Background`, `Closed`.
+    /// must be, or `u64::MAX`; without late commits `LateCommit` for one at or below the last (or closed) timestamp; with
+    /// them `Busy` for one that a live transaction would see in its past; `UnknownKeyspace` where a repair could not keep a
+    /// keyspace; `ReadOnly`, `Background`, `Closed`.
     pub fn commit_prepared(&self, id: impl AsRef<[u8]>, timestamp: impl Into<Option<Timestamp>>) -> Result<Timestamp> {
         self.engine().commit_prepared(id.as_ref(), timestamp.into())
     }
@@ -107,6 +110,7 @@ impl Engine {
         let (operations, written, reads) = batch.into_parts();
         let pending = Pending::new(id, start, &reads, &operations);
         let pending = pending.map_err(|error| Error::invalid(format!("a batch does not decode: {}", error.reason)))?;
+        self.wait_for_room(pending.bytes())?;
         let mut state = match self.lock_if_newest(start) {
             Some(state) => state,
             None => self.lock_where(&Condition::new(start, &operations, written.as_slice(), &reads))?,
@@ -121,7 +125,7 @@ impl Engine {
             Refused::Because(error) => error,
             Refused::Met(met) => self.locked(&met),
         })?;
-        let pending = Arc::new(pending.above(floor.max(state.closed)));
+        let pending = Arc::new(pending.raised_to(floor.max(state.closed)));
         let mut head = Vec::new();
         pending.told.encode_head(&mut head);
         let step = self.log_step(&mut state, IS_PREPARED, &[&head, &pending.told.rest])?;
@@ -129,7 +133,7 @@ impl Engine {
         self.hold_floors(&state, &pending);
         drop(state);
         self.finish_step(step, true)?;
-        Ok(pending.start())
+        Ok(pending.above())
     }
 
     /// The commit lock, and what is published of `id`: never `Forgotten`, and `Decided` only for good.
@@ -179,9 +183,9 @@ impl Engine {
                 has_waited = true;
                 continue;
             }
-            if let Some(at) = at.filter(|at| *at <= pending.start()) {
-                let start = pending.start();
-                return Err(Error::invalid(format!("what started at {start} cannot be committed at {at}")));
+            if let Some(at) = at.filter(|at| *at <= pending.above()) {
+                let above = pending.above();
+                return Err(Error::invalid(format!("it can be committed above {above}, not at {at}")));
             }
             let committed = self.commit_under(state, write)?;
             self.commit.lock().prepared.settle(self.current.horizon().sequence);
@@ -248,7 +252,7 @@ impl Engine {
         self.settle_commit(sequence, Ok(()), sync.then_some(unsynced))
     }
 
-    /// Under the commit lock: floors of what it will write stop at the lowest start of those in doubt there.
+    /// Under the commit lock: floors of what it will write stop where those in doubt there need them.
     pub(super) fn hold_floors(&self, state: &CommitState, pending: &Pending) {
         let world = self.world();
         let written = pending.written.as_slice().iter().filter_map(|id| world.get(*id));
@@ -260,10 +264,21 @@ impl Engine {
         self.world().keyspaces().iter().for_each(|keyspace| self.hold_floor_of(state, &keyspace.core));
     }
 
+    /// At an opening: what floors and closed times have passed (late commits may have been off) is noted, and they go no
+    /// further.
+    pub(super) fn hold_for_prepared(&self) {
+        let mut state = self.commit.lock();
+        if self.options.late_commits && state.prepared.locks_anything() {
+            let (world, closed) = (self.world(), state.closed);
+            let floor = |id| world.get(id).map_or(0, |keyspace| keyspace.core.floor());
+            state.prepared.raise_bounds(closed, floor);
+        }
+        self.hold_all_floors(&state);
+    }
+
     fn hold_floor_of(&self, state: &CommitState, core: &KeyspaceCore) {
         // Without late commits it will be committed above the last timestamp, whatever the floor is.
-        let start = state.prepared.lowest_start_in(core.id).filter(|_| self.options.late_commits);
-        core.hold_floor(start);
+        core.hold_floor(state.prepared.lowest_bound_in(core.id).filter(|_| self.options.late_commits));
     }
 
     /// Before the commit lock: holds a batch of many operations against what is locked, a few at a time. Returns how often

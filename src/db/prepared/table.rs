@@ -3,13 +3,13 @@
 //! Every step of one takes a sequence, and counts once that is published; what a failure leaves unpublished is taken back.
 //! Until it is published a decided one is kept with all that it would do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::batch::{MAX_BATCH_BYTES, Op, Operations, Reads};
 use super::locks::{Locks, Met};
 use super::pending::Pending;
 use super::{Outcome, PreparedTransaction};
-use crate::format::DecodeError;
+use crate::format::Reason;
 use crate::log::LogPosition;
 use crate::manifest::{KeyspaceId, Known, PreparedState, TransactionId};
 use crate::sync::Arc;
@@ -27,9 +27,11 @@ pub(crate) struct PreparedTable {
     bytes: usize,
     /// Steps that may not be published yet, in order.
     unsettled: VecDeque<(Sequence, TransactionId)>,
-    /// How often anything was changed, and how often of that the manifest knows.
+    /// Those that are not decided, or not for good.
+    in_doubt: BTreeSet<TransactionId>,
+    /// How often anything was changed, and what the manifest does not know of that: each at its last change.
     changes: u64,
-    told: u64,
+    untold: BTreeMap<TransactionId, u64>,
     /// Where the last record ends that says something of all this.
     logged_to: u64,
 }
@@ -61,17 +63,16 @@ pub(super) enum Refused {
 }
 
 impl PreparedTable {
-    /// Of what the manifest says.
-    pub(crate) fn known(state: &PreparedState) -> Result<Self, DecodeError> {
+    /// Of what the manifest says; `below`: every keyspace that ever was has a lower id.
+    pub(crate) fn known(state: &PreparedState, below: KeyspaceId) -> Result<Self, Reason> {
         let mut table = Self { logged_to: state.log_position, ..Self::default() };
         for (id, known) in &*state.transactions {
             match known {
-                Known::InDoubt(in_doubt) => table.enter(&Arc::new(Pending::read(Arc::clone(in_doubt))?), 0),
+                Known::InDoubt(in_doubt) => table.replay_prepared(in_doubt, below)?,
                 Known::Decided(outcome) => table.note_outcome(id, *outcome),
             }
         }
-        table.settle(0);
-        table.told = table.changes;
+        table.untold.clear();
         Ok(table)
     }
 
@@ -79,7 +80,7 @@ impl PreparedTable {
     pub(super) fn note_outcome(&mut self, id: &[u8], outcome: Outcome) {
         let entry = Entry { prepared_at: 0, pending: None, outcome: Some((outcome, 0)), forgotten: None };
         self.entries.insert(id.into(), entry);
-        self.changes += 1;
+        self.change(id.into());
     }
 
     // ---- steps, each at its sequence ----
@@ -112,8 +113,13 @@ impl PreparedTable {
         if len > max {
             return Err(Refused::Because(Error::TooLarge { what: "all that is prepared", len, max }));
         }
+        self.met_by(pending).map_or(Ok(()), |met| Err(Refused::Met(met)))
+    }
+
+    /// What is in the way of one that is to be prepared.
+    pub(super) fn met_by(&self, pending: &Pending) -> Option<Met> {
         let met = self.met_by_writes(Operations::new(&pending.operations).flatten());
-        met.or_else(|| self.met_by_reads(&pending.reads)).map_or(Ok(()), |met| Err(Refused::Met(met)))
+        met.or_else(|| self.met_by_reads(&pending.reads))
     }
 
     pub(super) fn enter(&mut self, pending: &Arc<Pending>, sequence: Sequence) {
@@ -121,6 +127,7 @@ impl PreparedTable {
         let id = pending.told.id.clone();
         let entry = Entry { prepared_at: sequence, pending: Some(Arc::clone(pending)), outcome: None, forgotten: None };
         self.entries.insert(id.clone(), entry);
+        self.in_doubt.insert(id.clone());
         self.step(sequence, id);
     }
 
@@ -142,8 +149,13 @@ impl PreparedTable {
     }
 
     fn step(&mut self, sequence: Sequence, id: TransactionId) {
-        self.changes += 1;
+        self.change(id.clone());
         self.unsettled.push_back((sequence, id));
+    }
+
+    fn change(&mut self, id: TransactionId) {
+        self.changes += 1;
+        self.untold.insert(id, self.changes);
     }
 
     fn lock(&mut self, pending: &Arc<Pending>) {
@@ -157,10 +169,12 @@ impl PreparedTable {
         while self.unsettled.front().is_some_and(|(sequence, _)| *sequence <= published) {
             let Some((_, id)) = self.unsettled.pop_front() else { return };
             let Some(entry) = self.entries.get_mut(&id) else { continue };
+            if entry.outcome.is_some_and(|(_, sequence)| sequence <= published) {
+                entry.pending = None;
+                self.in_doubt.remove(&id);
+            }
             if entry.forgotten.is_some_and(|sequence| sequence <= published) {
                 self.entries.remove(&id);
-            } else if entry.outcome.is_some_and(|(_, sequence)| sequence <= published) {
-                entry.pending = None;
             }
         }
     }
@@ -169,6 +183,7 @@ impl PreparedTable {
     pub(crate) fn take_back(&mut self, published: Sequence) {
         self.settle(published);
         for (_, id) in std::mem::take(&mut self.unsettled) {
+            self.change(id.clone());
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.forgotten = entry.forgotten.filter(|sequence| *sequence <= published);
             let was_decided = entry.outcome.is_some();
@@ -177,6 +192,7 @@ impl PreparedTable {
             let Some(pending) = entry.pending.clone() else { continue };
             if !is_prepared {
                 self.entries.remove(&id);
+                self.in_doubt.remove(&id);
                 if !was_decided {
                     self.locks.remove(&pending);
                     self.bytes -= pending.bytes();
@@ -185,7 +201,21 @@ impl PreparedTable {
                 self.lock(&pending);
             }
         }
-        self.changes += 1;
+    }
+
+    /// Each can be committed only above what `floor` says of the keyspaces that it will write, and above `closed`.
+    pub(crate) fn raise_bounds(&mut self, closed: Timestamp, floor: impl Fn(KeyspaceId) -> Timestamp) {
+        for id in self.in_doubt.clone() {
+            let Some(Entry { pending: Some(pending), outcome: None, .. }) = self.entries.get_mut(&id) else { continue };
+            let bound = pending.written.as_slice().iter().map(|keyspace| floor(*keyspace)).fold(closed, Timestamp::max);
+            if bound > pending.above() {
+                let raised = Arc::new(pending.raised_to(bound));
+                let before = std::mem::replace(pending, Arc::clone(&raised));
+                self.locks.remove(&before);
+                self.locks.add(&raised);
+                self.change(id);
+            }
+        }
     }
 
     // ---- what others have to ask ----
@@ -218,13 +248,14 @@ impl PreparedTable {
         self.locks.uses(keyspace)
     }
 
-    pub(crate) fn lowest_start(&self) -> Option<Timestamp> {
-        self.locks.lowest_start()
+    /// All can be committed above this.
+    pub(crate) fn lowest_bound(&self) -> Option<Timestamp> {
+        self.locks.lowest_bound()
     }
 
-    /// Of those that will write in this keyspace.
-    pub(crate) fn lowest_start_in(&self, keyspace: KeyspaceId) -> Option<Timestamp> {
-        self.locks.lowest_start_in(keyspace)
+    /// All that will write in this keyspace can be committed above this.
+    pub(crate) fn lowest_bound_in(&self, keyspace: KeyspaceId) -> Option<Timestamp> {
+        self.locks.lowest_bound_in(keyspace)
     }
 
     /// Whether one is in doubt that would see a commit at `timestamp`.
@@ -237,9 +268,15 @@ impl PreparedTable {
     /// Those in doubt, as far as that is published.
     pub(super) fn in_doubt(&self, published: Sequence) -> Vec<PreparedTransaction> {
         let is_decided = |entry: &Entry| entry.outcome.is_some_and(|(_, sequence)| sequence <= published);
-        let in_doubt = self.entries.values().filter(|entry| entry.prepared_at <= published && !is_decided(entry));
+        let entries = self.in_doubt.iter().filter_map(|id| self.entries.get(id));
+        let in_doubt = entries.filter(|entry| entry.prepared_at <= published && !is_decided(entry));
         let pending = in_doubt.filter_map(|entry| entry.pending.as_ref());
-        pending.map(|one| PreparedTransaction { id: one.id().into(), above: one.start() }).collect()
+        let shown = |one: &Arc<Pending>| PreparedTransaction {
+            id: one.id().into(),
+            started_at: one.start(),
+            above: one.above(),
+        };
+        pending.map(shown).collect()
     }
 
     pub(super) fn outcome(&self, id: &[u8], published: Sequence) -> Option<Outcome> {
@@ -254,23 +291,36 @@ impl PreparedTable {
         self.logged_to = self.logged_to.max(end.0);
     }
 
-    /// All of it: what the log says up to where it has last spoken of it.
-    pub(crate) fn state(&self) -> PreparedState {
-        let known = self.entries.iter().filter(|(_, entry)| entry.forgotten.is_none()).filter_map(|(id, entry)| {
-            let in_doubt = || entry.pending.as_ref().map(|one| Known::InDoubt(Arc::clone(&one.told)));
-            Some((id.clone(), entry.outcome.map(|(outcome, _)| Known::Decided(outcome)).or_else(in_doubt)?))
-        });
-        PreparedState { log_position: self.logged_to, transactions: Arc::new(known.collect()) }
-    }
-
-    /// How often it was changed, if the manifest does not know all of that.
-    pub(crate) fn untold(&self) -> Option<u64> {
-        (self.changes != self.told).then_some(self.changes)
+    /// What the manifest does not know; `None`: nothing.
+    pub(crate) fn untold(&self) -> Option<Untold> {
+        let ids = self.untold.keys().map(|id| (id.clone(), self.entries.get(id).and_then(Entry::known)));
+        let untold = Untold { changes: self.changes, ids: ids.collect(), log_position: self.logged_to };
+        (!untold.ids.is_empty()).then_some(untold)
     }
 
     /// The manifest says what it was after so many changes.
     pub(crate) fn is_told(&mut self, changes: u64) {
-        self.told = self.told.max(changes);
+        self.untold.retain(|_, change| *change > changes);
+    }
+}
+
+/// What the manifest is to be told.
+#[derive(Debug)]
+pub(crate) struct Untold {
+    pub(crate) changes: u64,
+    /// As they are known; `None`: free.
+    pub(crate) ids: Vec<(TransactionId, Option<Known>)>,
+    /// What the log says up to here is among them, or was told before.
+    pub(crate) log_position: u64,
+}
+
+impl Entry {
+    fn known(&self) -> Option<Known> {
+        if self.forgotten.is_some() {
+            return None;
+        }
+        let in_doubt = || self.pending.as_ref().map(|one| Known::InDoubt(Arc::clone(&one.told)));
+        self.outcome.map(|(outcome, _)| Known::Decided(outcome)).or_else(in_doubt)
     }
 }
 

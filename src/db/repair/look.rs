@@ -231,13 +231,18 @@ fn look_at_log(place: &Place, state: Option<&ManifestState>, exact: bool) -> Res
     let expected = expectation(&state);
     let mut evidence = LogEvidence::default();
     // An opening goes by what it says of prepared transactions, so it has to make sense.
-    let prepared = PreparedTable::known(&state.prepared).ok().filter(|_| exact);
+    let is_covered = state.prepared.log_position <= state.log.synced();
+    let prepared = PreparedTable::known(&state.prepared, state.next_keyspace_id).ok().filter(|_| exact && is_covered);
     if let Some(mut prepared) = prepared {
         let recovered = log::recover(fs, dir, &expected, &mut |record| {
             let path = FileKind::Log.path(dir, record.segment);
             let noted = evidence.note(&record, Some(&state)).and_then(|()| {
                 let is_new = record.position.0 >= state.prepared.log_position;
-                if is_new { prepared.replay(&Entry::read(&record)?, record.end) } else { Ok(()) }
+                if is_new {
+                    prepared.replay(&Entry::read(&record)?, record.end, state.next_keyspace_id)
+                } else {
+                    Ok(())
+                }
             });
             noted.map_err(|reason| Error::corruption(path, record.offset, reason))
         });
@@ -281,7 +286,7 @@ impl LogEvidence {
             Entry::Commit(commit) => commit.operations()?.iter().map(|op| KeyspaceId(op.keyspace)).collect(),
             Entry::Prepared(in_doubt) => {
                 let pending = Pending::read(Arc::new(in_doubt.clone())).map_err(|error| error.reason)?;
-                pending.keyspaces().collect()
+                pending.keyspaces().to_vec()
             }
             Entry::Aborted(_) | Entry::Forgotten(_) => Vec::new(),
         };

@@ -198,7 +198,9 @@ fn rebuild(place: &Place, found: &Found, plan: &Plan, builder: &mut Builder<'_>)
     }
     let known = found.state().cloned().unwrap_or_default();
     let mut log = known.log.clone();
-    let mut prepared = known.prepared.clone();
+    let mut prepared: Vec<_> =
+        known.prepared.transactions.iter().map(|(id, known)| (id.clone(), Some(known.clone()))).collect();
+    let mut prepared_until = known.prepared.log_position;
     if let Some(salvaged) = &found.salvaged {
         let mut tables = LogTables::new(builder, plan, &known.prepared, found.exact);
         let expected = expectation(&known);
@@ -209,7 +211,8 @@ fn rebuild(place: &Place, found: &Found, plan: &Plan, builder: &mut Builder<'_>)
         }
         let ends = trees.iter().flat_map(|(_, tree)| tree).map(|(_, table)| table.log_end);
         log = log_from(salvaged.next_ordinal, ends.fold(salvaged.end.0, u64::max));
-        prepared = PreparedState { log_position: log.start_position, ..tables.prepared.state() };
+        prepared = tables.prepared.untold().map_or_else(Vec::new, |untold| untold.ids);
+        prepared_until = log.start_position;
     }
     // The manifest itself takes a number too.
     let bound = Engine::number_bound_above(FileNumber(builder.next_number().saturating_add(1)));
@@ -236,7 +239,7 @@ fn rebuild(place: &Place, found: &Found, plan: &Plan, builder: &mut Builder<'_>)
         changes.extend(tree.into_iter().map(|(level, table)| Change::AddTable { keyspace: id, level, table }));
     }
     changes.push(Change::NextKeyspace { id: plan.next_keyspace });
-    changes.extend(prepared.changes_since(&PreparedState::default()));
+    changes.extend(PreparedState::default().changes_to(prepared, prepared_until));
     Ok(ManifestState::default().after(&Edit::from(changes))?)
 }
 

@@ -263,8 +263,7 @@ impl<'a, 'b> LogTables<'a, 'b> {
     /// `exact`: nothing that the manifest ever said of prepared transactions is missing in `known`.
     pub(super) fn new(builder: &'b mut Builder<'a>, plan: &'b Plan, known: &PreparedState, exact: bool) -> Self {
         let (memtables, tables) = (BTreeMap::new(), BTreeMap::new());
-        // What does not decode was written by nobody.
-        let prepared = PreparedTable::known(known).unwrap_or_default();
+        let prepared = PreparedTable::salvage_known(known);
         let prepared_until = if exact { known.log_position } else { 0 };
         Self { builder, plan, memtables, sequence: 0, tables, prepared, prepared_until }
     }

@@ -41,6 +41,8 @@ pub enum End {
     Committed(u64),
     /// Somebody else has written this key, at that time.
     Conflict(Key, u64),
+    /// Somebody else is in the way and may still give up.
+    Refused,
     GivenUp,
 }
 

@@ -46,8 +46,29 @@ fn end(result: Result<Timestamp>) -> End {
             let keyspace = u8::from(&*keyspace != "one");
             End::Conflict((keyspace, key.get(1).copied().unwrap_or_default()), found)
         }
+        // What it writes, or has read, is in the way of one that is prepared.
+        Err(Error::Busy { .. }) => End::Refused,
         Err(error) => panic!("{error}: {error:?}"),
     }
+}
+
+/// Prepares, waits a little, and decides: aborts some.
+fn in_two_phases(shared: &Shared, random: &mut Random, tx: Transaction) -> End {
+    let id = shared.next_value.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+    if let Err(error) = tx.prepare(id) {
+        return end(Err(error));
+    }
+    for _ in 0..random.random_range(0..3) {
+        thread::yield_now();
+    }
+    let end = if random.random_range(0..4) == 0 {
+        shared.db.abort_prepared(id).unwrap();
+        End::GivenUp
+    } else {
+        End::Committed(shared.db.commit_prepared(id, None).unwrap())
+    };
+    shared.db.forget_prepared(id).unwrap();
+    end
 }
 
 /// Something longer than a number now and then, so that memtables fill.
@@ -164,7 +185,11 @@ fn transaction(shared: &Shared, random: &mut Random) -> Record {
             thread::yield_now();
         }
     }
-    let end = if random.random_range(0..12) == 0 { End::GivenUp } else { end(tx.commit()) };
+    let end = match random.random_range(0..12) {
+        0 => End::GivenUp,
+        1..=3 => in_two_phases(shared, random, tx),
+        _ => end(tx.commit()),
+    };
     Record { start: Some(start), level, reads, watched: Vec::new(), writes, end }
 }
 

@@ -22,6 +22,11 @@ pub struct Undecided {
 }
 
 impl Undecided {
+    /// A commit has failed.
+    pub fn commits(&mut self, commit: Commit) {
+        self.commit = Some(commit);
+    }
+
     /// Takes over what `other` leaves undecided.
     pub fn add(&mut self, other: Self) {
         self.commit = other.commit.or(self.commit.take());
@@ -86,6 +91,9 @@ impl Runner {
     fn try_step(&mut self, tried: &mut Undecided) -> Result<()> {
         let last = self.model.last.max(self.model.closed);
         let ahead = last + 1 + self.some_span(3);
+        if self.in_doubt.is_some() && self.db().background_error().is_none() {
+            return self.decide_in_doubt(Some(ahead), tried);
+        }
         let operation = match self.settings.favourite {
             Some(favourite) if chance(&mut self.random, 1, 4) => favourite,
             _ => self.random.random_range(0..OPERATIONS),
@@ -135,6 +143,9 @@ impl Runner {
         for _ in 0..self.random.random_range(0..9) {
             let space = self.some_space_to_write();
             writes.push((space, self.some_write()));
+        }
+        if Self::fits_two_phases(&writes) && self.in_doubt.is_none() && chance(&mut self.random, 1, 8) {
+            return self.prepare(writes, self.next_mark);
         }
         let mut batch = WriteBatch::new();
         for (space, write) in &writes {

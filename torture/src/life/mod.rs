@@ -17,6 +17,7 @@ mod resume;
 mod runner;
 pub(crate) mod settings;
 mod twin;
+mod two_phase;
 pub(crate) mod write;
 
 pub use broken::Broken;

@@ -7,11 +7,13 @@ use rand::RngExt;
 use strandline::fs::{Call, Fault, FaultKind};
 use strandline::{Clock, Db, Error, FaultFs, Keyspace, ManualTime, Retention, Time, Timestamp};
 
+use super::fault::Undecided;
 use super::held::Held;
 use super::model::{Keys, Model, Space};
 use super::names::Names;
 use super::places::Places;
 use super::settings::{Settings, chance, keyspace, pick};
+use super::two_phase::InDoubt;
 use crate::disk::{Disk, Lie};
 use crate::random::Random;
 use crate::story;
@@ -33,6 +35,8 @@ pub struct Runner {
     pub orphaned: Vec<(usize, Keyspace)>,
     pub held: Held,
     pub marks: usize,
+    /// A transaction that is prepared, or may be; the next step decides it.
+    pub in_doubt: Option<InDoubt>,
     pub next_mark: u64,
     pub log: Log,
     pub names: Names,
@@ -91,6 +95,7 @@ impl Runner {
             orphaned: Vec::new(),
             held: Held::default(),
             marks: 0,
+            in_doubt: None,
             next_mark: 0,
             log: Log::default(),
             names: Names::default(),
@@ -181,6 +186,7 @@ impl Runner {
     }
 
     pub fn step(&mut self) {
+        self.settle_in_doubt();
         match self.random.random_range(0..1000) {
             0..420 => self.commit(),
             420..480 => self.write_alone(),
@@ -207,6 +213,13 @@ impl Runner {
         self.check_times();
     }
 
+    /// What something that failed has left in doubt is decided before anything else.
+    fn settle_in_doubt(&mut self) {
+        if self.in_doubt.is_some() {
+            self.decide_in_doubt(None, &mut Undecided::default()).unwrap();
+        }
+    }
+
     pub fn check_times(&self) {
         assert_eq!(self.db().last_timestamp(), self.model.last, "last timestamp");
         let closed = if self.settings.late_commits { 0 } else { self.model.last };
@@ -215,6 +228,7 @@ impl Runner {
 
     /// Like [`step`](Self::step), but only what changes something.
     pub fn work_step(&mut self) {
+        self.settle_in_doubt();
         match self.random.random_range(0..100) {
             0..56 => self.commit(),
             56..64 => self.write_alone(),
@@ -380,7 +394,7 @@ impl Runner {
         assert_eq!(self.db().keyspace_names(), expected);
     }
 
-    fn work(&mut self) {
+    pub fn work(&mut self) {
         let steps = self.random.random_range(1..6);
         self.log.add(format!("work, {steps} steps"));
         for _ in 0..steps {
@@ -388,7 +402,7 @@ impl Runner {
         }
     }
 
-    fn flush(&mut self) {
+    pub fn flush(&mut self) {
         self.log.add("flush".into());
         self.db().flush().unwrap();
         self.model.all_durable();

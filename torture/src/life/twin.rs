@@ -30,6 +30,7 @@ impl Runner {
             orphaned: Vec::new(),
             held: Held::default(),
             marks: self.marks,
+            in_doubt: self.in_doubt.clone(),
             next_mark: self.next_mark,
             log: Log::default(),
             names,

@@ -79,6 +79,13 @@ impl Runner {
             batch.put(&self.handles[&one], vec![0; 65_536], "");
             batch.delete(&self.handles[&one], "never");
         }
+        if let (Some(mark), None, false) = (marked, &condition, spoilt)
+            && at.is_none_or(|at| at > self.model.last.max(self.model.closed) && at < u64::MAX)
+            && Self::fits_two_phases(&writes)
+            && chance(&mut self.random, 1, 20)
+        {
+            return self.commit_in_two_phases(writes, mark, at);
+        }
         let mut options = CommitOptions::new();
         options = at.map_or(options.clone(), |at| options.at(at));
         options = durability.map_or(options.clone(), |durability| options.durability(durability));
@@ -285,13 +292,13 @@ impl Runner {
     }
 
     /// The least timestamp that the clock may give next.
-    fn earliest_next(&self) -> Timestamp {
+    pub fn earliest_next(&self) -> Timestamp {
         let above = self.model.last.max(self.model.closed) + 1;
         if self.settings.clock == Clock::Hybrid { above.max(self.time.unix_millis() << 16) } else { above }
     }
 
     /// The clock gave its next timestamp; the time may have moved while the call waited for work.
-    fn check_next(&self, before: Timestamp, timestamp: Timestamp) {
+    pub fn check_next(&self, before: Timestamp, timestamp: Timestamp) {
         let after = self.earliest_next();
         assert!((before..=after).contains(&timestamp), "the clock gave {timestamp}, not {before} to {after}");
     }

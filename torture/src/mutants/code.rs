@@ -190,7 +190,7 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/fs/fault/mod.rs": "self.failed.store(true, Ordering::Release);" => "self.failed.store(operation != Operation::Sync, Ordering::Release);"];
     "L2: the log goes on behind an append that failed", "faults", FAULTS, [
         "src/log/writer.rs": "return Err(self.failure.set(Error::io(FileKind::Log.path(&self.env.dir, active.number), error)));" => "return Err(Error::io(FileKind::Log.path(&self.env.dir, active.number), error));",
-        "src/db/commit.rs": "&[&head, operations]).map_err(|error| self.fail(error))?" => "&[&head, operations])?",
+        "src/db/commit.rs": "&head.parts(operations)).map_err(|error| self.fail(error))?" => "&head.parts(operations))?",
         "src/fs/fault/mod.rs": "self.failed.store(true, Ordering::Release);" => "self.failed.store(operation != Operation::Append, Ordering::Release);"];
     "L2: a table is named though its sync has failed", "faults", FAULTS, [
         "src/table/block.rs": "and_then(|mut file| file.sync()).at_path" => "and_then(|mut file| file.sync().or(Ok(()))).at_path"];
@@ -310,6 +310,18 @@ pub const MUTANTS: &[CodeMutant] = mutants![
     // What only transactions show.
     "isolation: what was reserved during a check is not looked at", "isolation", ROUNDS, [
         "src/db/condition/mod.rs": "let found = since.clone().find_map(written);" => "let found = since.clone().find_map(written).filter(|_| round == 0);"];
+    "isolation: what is prepared locks nothing", "isolation", ROUNDS, [
+        "src/db/commit.rs": "        if state.prepared.locks_anything() {" => "        if false && state.prepared.locks_anything() {"];
+    "isolation: what is prepared does not lock what it has read", "isolation", ROUNDS, [
+        "src/db/prepared/locks.rs": "self.writer.as_ref().or(self.readers.first())" => "self.writer.as_ref()"];
+    "isolation: one is prepared that has read what another will write", "isolation", ROUNDS, [
+        "src/db/prepared/table.rs": "met.or_else(|| self.met_by_reads(&pending.reads))" => "met"];
+    "prepared: an outcome is named before the log is synced that has its operations", "power cuts", CUTS, [
+        "src/db/flush.rs": "covered.max(LogPosition(untold.log_position))" => "covered"];
+    "prepared: what the manifest was told is taken from the log again", "power cuts", CUTS, [
+        "src/db/open.rs": "if record.position.0 >= self.state.prepared.log_position {" => "if record.position.0 >= self.state.log.start_position {"];
+    "prepared: resume takes back nothing", "faults", FAULTS, [
+        "src/db/resume.rs": "        state.prepared.take_back(self.current.horizon().sequence);\n" => ""];
     "isolation: ranges are not held against range deletes", "isolation", ROUNDS, [
         "src/db/condition/stored.rs": "range_tombstone_within((range.start, range.end), self.start, self.visible)" => "range_tombstone_within((range.start, range.end), u64::MAX, self.visible)"];
     "isolation: a walk counts as read to where it began", "isolation", ROUNDS, [
