@@ -13,6 +13,7 @@ use super::crash::Crash;
 use super::fault::{Undecided, is_failure};
 use super::runner::{DIR, Runner};
 use super::settings::{chance, pick};
+use super::two_phase::InDoubt;
 use crate::campaign::Counts;
 use crate::random::Random;
 
@@ -165,7 +166,10 @@ impl Runner {
             // The first opening begins with what the failure has left, which the next ones no longer find, and one may
             // get further than those before it.
             let grown = self.used().saturating_sub(used);
-            let bound = OPENING_BYTES + KEYSPACE_BYTES * self.db().keyspace_names().len() as u64;
+            let keyspaces = self.db().keyspace_names().len() as u64;
+            // What is in doubt goes into each manifest.
+            let in_doubt = self.in_doubt.as_ref().map_or(0, InDoubt::bytes);
+            let bound = OPENING_BYTES + KEYSPACE_BYTES * keyspaces + in_doubt;
             leaps += u32::from(grown > bound);
             assert!(leaps < 2, "{grown} bytes more are used after another opening");
             used = self.used();

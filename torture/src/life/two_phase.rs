@@ -32,6 +32,18 @@ enum Told {
     Aborting,
 }
 
+impl InDoubt {
+    /// What it takes in a manifest, at most.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |write: &Write| match write {
+            Write::Put { key, value, .. } => key.len() + value.len(),
+            Write::Delete { key } => key.len(),
+            Write::DeleteRange(_) => 0,
+        };
+        self.writes.iter().map(|(_, write)| bytes(write) as u64 + 32).sum()
+    }
+}
+
 impl Runner {
     /// Whether these can be written by a transaction.
     pub fn fits_two_phases(writes: &[(usize, Write)]) -> bool {
