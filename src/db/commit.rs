@@ -114,7 +114,9 @@ impl Engine {
         let Write { mut operations, count, cost, touched, read, at, durability, decides } = write;
         let (sequences, bytes) = (count.max(1) as u64, operations.len() as u64);
         let mut found = self.find(touched, read)?;
-        let admitted = self.admit(&state, found.floor, at, decides.is_some())?;
+        // What was told to be above a floor, or a closed time, that then did not come about is so all the same.
+        let floor = decides.map_or(found.floor, |pending| found.floor.max(pending.above()));
+        let admitted = self.admit(&state, floor, at, decides.is_some())?;
         if self.lacks_room(&found)? {
             self.make_room(&mut state, touched)?;
             found = self.find(touched, &[])?;
@@ -234,7 +236,8 @@ impl Engine {
 
     /// Under the commit lock: whether the commit may be, and at which timestamp.
     ///
-    /// A prepared one (`decides`) is in nobody's way who is prepared too: that was checked then.
+    /// A prepared one (`decides`) is in nobody's way who is prepared too: what the other one has read was held against it then,
+    /// as far as it mattered.
     fn admit(&self, state: &CommitState, floor: Timestamp, at: Option<Timestamp>, decides: bool) -> Result<Admitted> {
         let admission = Admission {
             clock: self.options.clock,

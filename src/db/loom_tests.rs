@@ -107,6 +107,40 @@ fn loom_an_undecided_commit_ends_everybody_behind_it() {
     });
 }
 
+// S8: who holds a condition against what is reserved sees all of it in memtables, published or not, and waits for nobody who
+// has failed.
+#[test]
+fn loom_who_waits_for_what_is_applied_sees_it() {
+    check(3, || {
+        let flight = Arc::new(InFlight::default());
+        let published = Arc::new(Published::new(NOTHING));
+        let done: Arc<[AtomicU64; 2]> = Arc::default();
+        for sequence in 1..=3 {
+            flight.enter(Reserved { sequence, timestamp: timestamp_of(sequence) });
+        }
+        let committers = [1, 2].map(|sequence| {
+            let (flight, published, done) = (Arc::clone(&flight), Arc::clone(&published), Arc::clone(&done));
+            start(move || {
+                done[sequence as usize - 1].store(1, Ordering::Relaxed);
+                if sequence == 1 {
+                    // Its sync fails.
+                    flight.applied(1);
+                    flight.poison(1, &Error::Background(Arc::new(Error::Closed)));
+                } else {
+                    assert!(flight.publish(2, &published).is_err());
+                }
+            })
+        });
+        // The third one is not applied, and not waited for.
+        flight.wait_applied(2, &published);
+        for (at, done) in done.iter().enumerate() {
+            assert_eq!(done.load(Ordering::Relaxed), 1, "{} is not there", at + 1);
+        }
+        join(committers);
+        assert_eq!(published.horizon(), NOTHING);
+    });
+}
+
 /// One keyspace, the order of commits, and the sealed memtables with the last sequence in each.
 struct Engine {
     current: Current,

@@ -1,5 +1,7 @@
 //! Figures of an open database.
 
+mod prometheus;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -89,6 +91,8 @@ pub struct Metrics {
     pub last_timestamp: Timestamp,
     /// No commit at or below it is accepted any more.
     pub closed_timestamp: Timestamp,
+    /// Transactions that are prepared, and neither committed nor aborted: [`Db::prepared`](crate::Db::prepared) lists them.
+    pub prepared: u64,
     /// Live snapshots, oldest first.
     pub snapshots: Vec<SnapshotMetrics>,
 }
@@ -194,6 +198,7 @@ impl Engine {
             space_amplification: ratio(table_bytes, last_levels).unwrap_or(1.0),
             last_timestamp: horizon.last_timestamp,
             closed_timestamp: self.closed(),
+            prepared: self.prepared().len() as u64,
             snapshots: self.snapshot_metrics(now),
             keyspaces,
         }

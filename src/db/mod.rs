@@ -146,7 +146,7 @@ impl Db {
     /// go with the last of them.
     ///
     /// # Errors
-    /// `UnknownKeyspace` if there is none of this name.
+    /// `UnknownKeyspace` if there is none of this name; `Busy` while a prepared transaction has read or will write in it.
     pub fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<()> {
         self.engine().drop_keyspace(name.as_ref())
     }
@@ -166,7 +166,7 @@ impl Db {
     ///
     /// # Errors
     /// `LateCommit` and `BelowRetained` for a timestamp that may not be committed at (any more); `Busy` where a transaction
-    /// lives that would see it in its past; of a condition ([`CommitOptions::started_at`]) `Conflict`, and `BelowRetained`
+    /// lives that would see it in its past, and where a prepared one is in the way ([`Transaction::prepare`]); of a condition ([`CommitOptions::started_at`]) `Conflict`, and `BelowRetained`
     /// or `FutureTimestamp` for its start; `InvalidArgument` for timestamp 0 or `u64::MAX`, one at or below the start, a
     /// keyspace of another database, or a clock with nothing left; `TooLarge`; `UnknownKeyspace`; `ReadOnly`; `Background`
     /// after a failure that turned the database read-only.
@@ -186,7 +186,8 @@ impl Db {
     /// Accepts no commit at or below `timestamp` from now on, durably; the clock goes on above it.
     ///
     /// # Errors
-    /// `InvalidArgument` for `u64::MAX`, else as [`sync`](Self::sync).
+    /// `InvalidArgument` for `u64::MAX`; `Busy` above what a prepared transaction may have to be committed at, with late
+    /// commits; else as [`sync`](Self::sync).
     pub fn close_until(&self, timestamp: Timestamp) -> Result<()> {
         self.engine().close_until(timestamp)
     }
@@ -198,7 +199,7 @@ impl Db {
         self.engine().closed()
     }
 
-    /// The highest commit that is visible; 0 before the first.
+    /// The highest commit that is visible; 0 before the first. After a crash at least the start of every prepared transaction.
     #[must_use]
     pub fn last_timestamp(&self) -> Timestamp {
         self.engine().current.horizon().last_timestamp
@@ -234,7 +235,8 @@ impl Db {
     // ---- retention and care ----
 
     /// Moves the floor of all `Manual` keyspaces up to `timestamp`, durably, before anything is dropped by it, and
-    /// returns the floor in force. A lower one changes nothing.
+    /// returns the floor in force. A lower one changes nothing. With late commits it goes no further than prepared
+    /// transactions that will write to such a keyspace need it.
     ///
     /// # Errors
     /// `InvalidArgument` for 0, `FutureTimestamp` above the last timestamp.

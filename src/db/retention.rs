@@ -124,7 +124,7 @@ impl Engine {
             return Ok(standing);
         }
         let state = self.commit.lock();
-        // What is in doubt may have to be committed anywhere above its start.
+        // What is in doubt may have to be committed anywhere above its bound.
         let world = self.world();
         let manual = world.keyspaces().iter().filter(|keyspace| keyspace.core.is_manual());
         let floor = manual.map(|keyspace| keyspace.core.held_floor()).fold(floor, Timestamp::min);

@@ -19,6 +19,7 @@ use crate::{
 
 mod conditions;
 mod floors;
+mod prepared;
 
 /// Keys a batch writes in each of the two keyspaces.
 const KEYS: [&str; 2] = ["a", "z"];

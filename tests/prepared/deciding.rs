@@ -13,6 +13,12 @@ fn is_decided<T: std::fmt::Debug>(result: Result<T>, at: Option<u64>) {
     assert!(matches!(&result, Err(Error::Decided { committed_at, .. }) if *committed_at == at), "{result:?}");
 }
 
+/// A flush that has something to write, and so tells the manifest what there is.
+fn flush_with(db: &Db) {
+    db.keyspace("unrelated").unwrap().put("key", "value").unwrap();
+    db.flush().unwrap();
+}
+
 /// Every call in every state, also after a restart and a flush.
 #[test]
 fn each_call_in_each_state() {
@@ -23,7 +29,7 @@ fn each_call_in_each_state() {
             drop(ks);
             let again = |db: Db| {
                 if flush {
-                    db.flush().unwrap();
+                    flush_with(&db);
                 }
                 if !restart {
                     return db;
@@ -118,7 +124,7 @@ fn ids_are_any_bytes_within_a_limit() {
     for id in [&b"\0"[..], b"\xff\xff", &[7; 65_535]] {
         prepare(id).unwrap();
     }
-    db.flush().unwrap();
+    flush_with(&db);
     drop((db, ks));
     let (db, _) = open(&fs);
     let lens: Vec<_> = ids(&db).iter().map(|id| id.len()).collect();
@@ -138,6 +144,7 @@ fn reading_only_shows_them_and_decides_nothing() {
     db.abort_prepared("u").unwrap();
     let reading = Options::new().fs(fs.clone()).read_only(true).open("db").unwrap();
     assert_eq!(ids(&reading), ["t"]);
+    assert_eq!((db.metrics().prepared, reading.metrics().prepared), (1, 1));
     assert_eq!(reading.prepared_outcome("u"), Some(Outcome::Aborted));
     assert!(matches!(reading.commit_prepared("t", None), Err(Error::ReadOnly)));
     assert!(matches!(reading.abort_prepared("t"), Err(Error::ReadOnly)));

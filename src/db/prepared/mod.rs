@@ -8,6 +8,8 @@ mod locks;
 mod pending;
 mod replay;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use crate::manifest::Outcome;
 pub(crate) use pending::Pending;
@@ -51,15 +53,14 @@ impl Db {
     /// The transactions that were prepared and neither committed nor aborted, by id; those of before a restart too.
     #[must_use]
     pub fn prepared(&self) -> Vec<PreparedTransaction> {
-        let horizon = self.engine().current.horizon();
-        self.engine().commit.lock().prepared.in_doubt(horizon.sequence)
+        self.engine().prepared()
     }
 
     /// What became of the prepared transaction `id`; `None` if it is in doubt, was never prepared, or is forgotten.
     #[must_use]
     pub fn prepared_outcome(&self, id: impl AsRef<[u8]>) -> Option<Outcome> {
-        let horizon = self.engine().current.horizon();
-        self.engine().commit.lock().prepared.outcome(id.as_ref(), horizon.sequence)
+        let state = self.engine().commit.lock();
+        state.prepared.outcome(id.as_ref(), self.engine().current.horizon().sequence)
     }
 
     /// Commits the prepared transaction `id` at `timestamp`, or at the clock's next (`None`), and returns its timestamp. It
@@ -96,6 +97,11 @@ impl Db {
 }
 
 impl Engine {
+    pub(super) fn prepared(&self) -> Vec<PreparedTransaction> {
+        let state = self.commit.lock();
+        state.prepared.in_doubt(self.current.horizon().sequence)
+    }
+
     /// See [`Transaction::prepare`](super::Transaction::prepare).
     pub(super) fn prepare(&self, id: &[u8], start: Timestamp, batch: WriteBatch) -> Result<Timestamp> {
         self.check_writable()?;

@@ -5,6 +5,7 @@
 use super::Outcome;
 use super::pending::Pending;
 use super::table::{Found, PreparedTable};
+use crate::db::batch::Operations;
 use crate::db::record::{Logged, LoggedCommit};
 use crate::format::Reason;
 use crate::log::LogPosition;
@@ -38,7 +39,12 @@ impl PreparedTable {
     /// In a repair: something before it may be lost.
     pub(crate) fn salvage(&mut self, logged: &Logged<'_>) -> Result<(), Reason> {
         match logged {
-            Logged::Commit(LoggedCommit { decides: None, .. }) => {}
+            Logged::Commit(LoggedCommit { decides: None, operations, .. }) => {
+                // Those that were in its way had been decided by then.
+                while let Some(met) = self.met_by_writes(Operations::new(operations).flatten()) {
+                    self.discard(met.holder.id());
+                }
+            }
             Logged::Commit(LoggedCommit { decides: Some(id), timestamp, .. }) => {
                 self.discard(id);
                 self.note_outcome(id, Outcome::Committed(*timestamp));
@@ -50,7 +56,7 @@ impl PreparedTable {
             Logged::Prepared(in_doubt) => {
                 let pending = Pending::read(Arc::new(in_doubt.clone())).map_err(|error| error.reason)?;
                 self.discard(&in_doubt.id);
-                // Those that were in its way had been decided by then.
+                // As above.
                 while let Some(met) = self.met_by(&pending) {
                     self.discard(met.holder.id());
                 }

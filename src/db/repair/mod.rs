@@ -40,7 +40,7 @@ use super::open::{expectation, missing, take_lock};
 use crate::format::FileNumber;
 use crate::fs::{Purpose, StdFs};
 use crate::log::{self, LogPosition, Proof};
-use crate::manifest::{CURRENT, Change, Edit, LogState, Manifest, ManifestState, PreparedState};
+use crate::manifest::{CURRENT, Change, Edit, Known, LogState, Manifest, ManifestState, PreparedState};
 use crate::options::Options;
 use crate::sync::Arc;
 use crate::{Error, Result};
@@ -91,8 +91,8 @@ impl Db {
     /// - What was lost is missing. Where deletions were lost, what they hid is seen again. A batch that went to several
     ///   keyspaces may be there in one and lost in another, and what is left is no longer a state that once was.
     /// - The timestamp of a lost commit may be given again.
-    /// - Of prepared transactions as much is known as log and manifest still say: one may be in doubt again that was
-    ///   decided, and one may be unknown. Who coordinates them knows.
+    /// - Of prepared transactions as much is known as log and manifest still say. One that was decided may be in doubt again,
+    ///   or, where a later commit shows that it was decided and nothing says how, unknown. Who coordinates them knows.
     /// - If the manifest is lost, or the part of it that said so: keyspaces that were dropped, and old versions that a
     ///   compaction had removed, may be back where a file that holds them was not deleted yet. Where two tables hold one
     ///   key at one timestamp (a late commit has replaced another) either may count. A keyspace that is in no table yet
@@ -166,6 +166,14 @@ fn repair(place: &Place, found: &Found, plan: &Plan, mut report: RepairReport) -
     let mut builder = Builder::new(place, &next_file);
     let state = rebuild(place, found, plan, &mut builder)?;
     report.tables_written = builder.written();
+    if !found.exact || found.salvaged.is_some() {
+        let is_in_doubt = |known: &Known| matches!(known, Known::InDoubt(_));
+        if state.prepared.transactions.values().any(is_in_doubt) {
+            let sentence =
+                "Whether what is prepared had been committed or aborted: who coordinates those transactions knows.";
+            report.unknown.push(sentence.to_owned());
+        }
+    }
     report.tell(plan, &state, |number| builder.wrote(number));
     for (file, moved_to) in broken.iter().zip(moved) {
         let mut table = file.table.clone();

@@ -249,9 +249,10 @@ impl Transaction {
     /// Until then it is *in doubt*: its writes are not seen, and what would get in the way of its commit is
     /// [`Busy`](Error::Busy): a commit that writes a key that it wrote (or read, if it is serializable), a late commit at or
     /// below its start, dropping a keyspace that it touches. With late commits a coordinator may have chosen any timestamp
-    /// above its start; so then `close_until` above it is `Busy` too, and so is a commit with a condition on what it will
-    /// write, and the floors of keyspaces that it writes to stop at its start. One that is never decided stands in others' way
-    /// for ever, and [`Db::prepared`] shows it.
+    /// above the one that this gives; so then `close_until` above that is `Busy` too, and so is a commit with a condition on
+    /// what it will write, and the floors of keyspaces that it writes to stop there. One that is never decided stands in others'
+    /// way for ever, and [`Db::prepared`] shows it. (Of several in doubt one may be committed below the start of another. A
+    /// serializable one has not read what that writes, else it was not prepared; a snapshot one may have.)
     ///
     /// ```
     /// # use strandline::{Db, Error, Isolation, MemFs, Options};
@@ -326,8 +327,8 @@ impl Db {
     /// pauses of random length that grow to 10 ms. `run` must do nothing but through the transaction.
     ///
     /// # Errors
-    /// What `run` gives: the transaction is rolled back then. `Conflict` after the last try. Else as
-    /// [`Transaction::commit`].
+    /// What `run` gives: the transaction is rolled back then. `Conflict` after the last try; `Busy` at once, where a prepared
+    /// transaction is in the way: who decides that one is not known here. Else as [`Transaction::commit`].
     pub fn transact<T>(&self, isolation: Isolation, run: impl FnMut(&mut Transaction) -> Result<T>) -> Result<T> {
         self.transact_with(isolation, run)
     }

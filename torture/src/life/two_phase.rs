@@ -119,7 +119,13 @@ impl Runner {
             return result;
         }
         let before = self.earliest_next();
-        let at = at.filter(|at| *at > self.model.last.max(self.model.closed));
+        let above = self.db().prepared().first().map_or(0, |prepared| prepared.above);
+        let late = self.settings.late_commits && chance(&mut self.random, 1, 3);
+        let at = match at.filter(|at| *at > self.model.last.max(self.model.closed)) {
+            // Where nothing was committed meanwhile there is nothing between.
+            _ if late && above < self.model.last => Some(self.random.random_range(above + 1..=self.model.last)),
+            at => at,
+        };
         let result = self.db().commit_prepared(&one.id, at);
         self.log.add(format!("commit {:?} at {at:?}, {result:?}", one.id));
         let commit = |timestamp, undecided| Commit {

@@ -199,8 +199,8 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/fs/database.rs": "self.fs.sync_dir(purpose, dir).inspect_err(|_| *failed = true)" => "self.fs.sync_dir(purpose, dir).inspect_err(|_| *failed = false)"];
     "L3: what an undecided flush has written is removed", "faults", FAULTS, [
         "src/db/flush.rs": "        })?;
-        for one in flushed.iter().filter(" => "        }).inspect_err(|_| flushed.iter().for_each(|one| one.outcome.give_up()))?;
-        for one in flushed.iter().filter("];
+        if let Some(told) = told {" => "        }).inspect_err(|_| flushed.iter().for_each(|one| one.outcome.give_up()))?;
+        if let Some(told) = told {"];
     "L3: what an undecided compaction has written is removed", "faults", FAULTS, [
         "src/db/compaction_job.rs": "self.replace_tables(job.keyspace, changes, &added, &removed)?;
         if took_late" => "self.replace_tables(job.keyspace, changes, &added, &removed).inspect_err(|_| outcome.give_up())?;

@@ -61,6 +61,14 @@ pub const MUTANTS: &[OrderMutant] = mutants![
         "src/db/snapshot.rs": "            if let Some(reserved) = reserved {" => "            if let Some(reserved) = reserved.filter(|reserved| *reserved == 0) {"];
     "S15: late commits do not look for transactions", "shuttle", "shuttle_nothing_comes_in", [
         "src/db/commit.rs": "if admitted.late && is_seen() {" => "if admitted.late && admitted.timestamp == 0 && is_seen() {"];
+    "S15: nobody looks for what is prepared", "shuttle", "shuttle_what_is_prepared", [
+        "src/db/commit.rs": "        if state.prepared.locks_anything() {" => "        if false && state.prepared.locks_anything() {"];
+    "S15: who prepares does not look for what is prepared", "shuttle", "shuttle_what_is_prepared", [
+        "src/db/prepared/table.rs": "self.met_by(pending).map_or(Ok(()), |met| Err(Refused::Met(met)))" => "Ok(())"];
+    "prepared: an outcome is told before it is published", "shuttle", "shuttle_of_those_who_decide", [
+        "src/db/prepared/mod.rs": "            if sequence <= published {\n" => "            if sequence > 0 {\n"];
+    "S8: what waits for its sync counts as applied before it is", "loom", "loom_who_waits_for_what_is_applied", [
+        "src/db/pipeline.rs": "take_while(before).any(|entry| entry.state == EntryState::Applying)" => "take_while(before).skip(1).any(|entry| entry.state == EntryState::Applying)"];
     // Floors.
     "R1: a snapshot looks at the floors before it registers", "shuttle", "shuttle_a_snapshot_is_in_the_list", [
         "src/db/snapshot.rs": "            let snapshot = Self::registered(session, last, engine.now(last), false);" => "            let floors = engine.world().keyspaces().iter().map(|one| one.core.floor()).max().unwrap_or(0);\n            let snapshot = Self::registered(session, last, engine.now(last), false);",
@@ -95,6 +103,7 @@ fn every_mutant_applies_and_its_tests_are_there() {
         "src/db/shuttle_tests.rs",
         "src/db/shuttle_tests/conditions.rs",
         "src/db/shuttle_tests/floors.rs",
+        "src/db/shuttle_tests/prepared.rs",
         "src/memtable/skiplist/loom_tests.rs",
         "src/memtable/skiplist/shuttle_tests.rs",
     ];
