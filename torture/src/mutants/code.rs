@@ -316,9 +316,9 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/prepared/locks.rs": "self.writer.as_ref().or(self.readers.first())" => "self.writer.as_ref()"];
     "isolation: one is prepared that has read what another will write", "isolation", ROUNDS, [
         "src/db/prepared/table.rs": "met.or_else(|| self.met_by_reads(&pending.reads))" => "met"];
-    "prepared: an outcome is named before the log is synced that has its operations", "power cuts", CUTS, [
+    "prepared: an outcome is named before the log is synced that has its operations", "power-cuts", CUTS, [
         "src/db/flush.rs": "covered.max(LogPosition(untold.log_position))" => "covered"];
-    "prepared: what the manifest was told is taken from the log again", "power cuts", CUTS, [
+    "prepared: what the manifest was told is taken from the log again", "power-cuts", CUTS, [
         "src/db/open.rs": "if record.position.0 >= self.state.prepared.log_position {" => "if record.position.0 >= self.state.log.start_position {"];
     "prepared: resume takes back nothing", "faults", FAULTS, [
         "src/db/resume.rs": "        state.prepared.take_back(self.current.horizon().sequence);\n" => ""];
