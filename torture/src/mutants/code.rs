@@ -320,7 +320,7 @@ pub const MUTANTS: &[CodeMutant] = mutants![
         "src/db/flush.rs": "covered.max(LogPosition(untold.log_position))" => "covered"];
     "prepared: what the manifest was told is taken from the log again", "power-cuts", CUTS, [
         "src/db/open.rs": "if record.position.0 >= self.state.prepared.log_position {" => "if record.position.0 >= self.state.log.start_position {"];
-    "prepared: resume takes back nothing", "faults", FAULTS, [
+    "prepared: resume takes back nothing", "lives", SEEDS, [
         "src/db/resume.rs": "        state.prepared.take_back(self.current.horizon().sequence);\n" => ""];
     "isolation: ranges are not held against range deletes", "isolation", ROUNDS, [
         "src/db/condition/stored.rs": "range_tombstone_within((range.start, range.end), self.start, self.visible)" => "range_tombstone_within((range.start, range.end), u64::MAX, self.visible)"];
