@@ -16,7 +16,7 @@ use crate::log::{COMMIT, RecordRef};
 use crate::manifest::InDoubt;
 
 /// Set in the flags of a commit whose timestamp was at or below the last one.
-pub(crate) const LATE: u8 = 1;
+const LATE: u8 = 1;
 /// Set in those of one that decides a prepared transaction.
 const DECIDES: u8 = 2;
 

@@ -35,6 +35,7 @@ pub(crate) struct InDoubt {
     pub(crate) start: Timestamp,
     /// It can be committed above this; not below the start.
     pub(crate) above: Timestamp,
+    /// What it locks and does, as `db` encodes it.
     pub(crate) rest: Bytes,
 }
 
